@@ -1,0 +1,329 @@
+//! Reaching the disk together: one leader syncs for all who wait, and what arrives meanwhile is the next group.
+//!
+//! No timer and no thread is needed for that: whoever comes first leads, the others wait for its sync, and one of
+//! them leads the next. A failed sync fences the log: the kernel may have dropped what it could not write and report
+//! success the next time, so nothing is retried and nothing more is acked (PostgreSQL learnt this in 2018).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::log::fence::Fence;
+use crate::ring::Notify;
+use crate::storage::checkpoint::{Checkpoint, Control, Left, RecoveryPoint};
+use crate::storage::name::CONTROL;
+use crate::storage::segment::{FIRST_FRAME, Segment};
+use crate::sync::plain::{Condvar, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::types::Offset;
+
+/// Records between two writings of the control file, besides every sealed segment. It bounds what recovery walks.
+const CHECKPOINT_RECORDS: u64 = 64 << 10;
+
+/// The durable end of a log and everybody who waits for it.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    durable: AtomicU64,
+    fence: OnceLock<Fence>,
+    /// Guards who leads and what is to be synced; never held during I/O.
+    state: Mutex<State>,
+    /// For threads that follow.
+    led: Condvar,
+    /// For tasks, and for readers who see only what is durable.
+    synced: Notify,
+    /// The control file. Taken by the leader, by the first append and by closing; held during its I/O, which no
+    /// reader waits for. `state` may be taken under it.
+    journal: Mutex<Journal>,
+    /// The flush thread will come by when the flush interval has passed.
+    is_scheduled: AtomicBool,
+    /// The flush thread was asked to come by at once.
+    is_requested: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    is_led: bool,
+    /// Segments with bytes that may not be on the disk, in order; the last one is being written.
+    unsynced: VecDeque<Arc<Segment>>,
+    /// Whether a name has changed since the directory was synced.
+    has_new_name: bool,
+}
+
+#[derive(Debug)]
+struct Journal {
+    checkpoint: Checkpoint,
+    /// As last written: a start that was noted never goes back.
+    log_start: Offset,
+    recovery_point: RecoveryPoint,
+    /// Whether the control file says, durably, that this session has the log open.
+    is_marked_open: bool,
+    /// The file is somebody else's by now.
+    is_abandoned: bool,
+}
+
+impl Flush {
+    /// A log that is durable up to `durable`.
+    pub(crate) fn new(checkpoint: Checkpoint, durable: RecoveryPoint, is_marked_open: bool) -> Self {
+        Self {
+            durable: AtomicU64::new(durable.offset),
+            fence: OnceLock::new(),
+            state: Mutex::new(State { is_led: false, unsynced: VecDeque::new(), has_new_name: false }),
+            led: Condvar::new(),
+            synced: Notify::new(),
+            journal: Mutex::new(Journal {
+                checkpoint,
+                log_start: 0,
+                recovery_point: durable,
+                is_marked_open,
+                is_abandoned: false,
+            }),
+            is_scheduled: AtomicBool::new(false),
+            is_requested: AtomicBool::new(false),
+        }
+    }
+
+    /// The offset behind the last record that is on the disk.
+    pub(crate) fn durable(&self) -> Offset {
+        // Acquire: pairs with the Release in `lead`, which comes after the sync.
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Why nothing is taken any more, if so.
+    pub(crate) fn fence(&self) -> Option<&Fence> {
+        self.fence.get()
+    }
+
+    /// News when the durable end has moved or the log was fenced.
+    pub(crate) fn synced(&self) -> &Notify {
+        &self.synced
+    }
+
+    /// A segment that is written to from now on. Called before anything in it is published.
+    pub(crate) fn begin_segment(&self, segment: Arc<Segment>) {
+        let mut state = self.state.lock();
+        state.unsynced.push_back(segment);
+        state.has_new_name = true;
+    }
+
+    /// Whether the flush thread is to come by after a while; true once until it has.
+    pub(crate) fn schedule(&self) -> bool {
+        raise(&self.is_scheduled)
+    }
+
+    /// Whether the flush thread is to come by at once; true once until it has.
+    pub(crate) fn request(&self) -> bool {
+        raise(&self.is_requested)
+    }
+
+    /// The flush thread has come by: what is appended from now on asks for it again.
+    pub(crate) fn begin_background(&self) {
+        // SeqCst, twice: an appender that still sees a flag raised has published its batch before that, and the sync
+        // that follows in this thread reads the end of the log after lowering it.
+        self.is_scheduled.store(false, Ordering::SeqCst);
+        self.is_requested.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until everything below `offset` is durable, and leads if nobody does.
+    pub(crate) fn sync_to(&self, log: &Log, offset: Offset) -> Result<()> {
+        loop {
+            if self.durable() >= offset {
+                return Ok(());
+            }
+            let mut state = self.state.lock();
+            if self.durable() >= offset {
+                return Ok(());
+            }
+            if let Some(fence) = self.fence() {
+                return Err(fence.error(log.partition()));
+            }
+            if state.is_led {
+                self.led.wait(&mut state);
+                continue;
+            }
+            state.is_led = true;
+            drop(state);
+            let leading = Leading { flush: self };
+            let led = self.lead(log);
+            drop(leading);
+            self.synced.notify_all();
+            led?;
+        }
+    }
+
+    /// Syncs everything that is committed now. One thread at a time.
+    fn lead(&self, log: &Log) -> Result<()> {
+        let end = log.end();
+        let (segments, has_new_name) = {
+            let mut state = self.state.lock();
+            (state.unsynced.iter().cloned().collect::<Vec<_>>(), std::mem::take(&mut state.has_new_name))
+        };
+        if cfg!(seeded_bug = "ack_before_sync") {
+            // Release: as below.
+            self.durable.store(end, Ordering::Release);
+        }
+        if let Err(error) = sync(log, &segments, has_new_name) {
+            if cfg!(seeded_bug = "sync_retried") {
+                return Err(Error::io("sync", &log.spec.dir, error));
+            }
+            return Err(self.fence_off(log, error));
+        }
+        // Release: pairs with the Acquire in `durable`.
+        self.durable.store(end, Ordering::Release);
+        let retired = self.retire(&segments);
+        for segment in &retired {
+            segment.retire(&*log.spec.fs);
+        }
+        if !retired.is_empty() || end >= self.journal.lock().recovery_point.offset + CHECKPOINT_RECORDS {
+            self.checkpoint(log, end, segments.last());
+        }
+        Ok(())
+    }
+
+    /// Takes the segments off the list that are sealed and were just synced: all but the last.
+    fn retire(&self, synced: &[Arc<Segment>]) -> Vec<Arc<Segment>> {
+        let mut state = self.state.lock();
+        let sealed = synced.len().saturating_sub(1);
+        state.unsynced.drain(..sealed).collect()
+    }
+
+    /// Notes how far the disk has come. Not synced: an older note is as good, only further from the end. A failure
+    /// is harmless for the same reason.
+    fn checkpoint(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>) {
+        let Some(recovery_point) = point_at(end, last) else { return };
+        let mut journal = self.journal.lock();
+        let _ = journal.write(log, recovery_point, Left::Open);
+    }
+
+    /// The first append of a session: from here on a crash must be seen as one.
+    pub(crate) fn mark_open(&self, log: &Log) -> Result<()> {
+        let mut journal = self.journal.lock();
+        if journal.is_marked_open {
+            return Ok(());
+        }
+        let recovery_point = journal.recovery_point;
+        let marked = journal.write(log, recovery_point, Left::Open).and_then(|()| journal.checkpoint.sync());
+        marked.map_err(|e| Error::io("mark as open", log.spec.dir.join(CONTROL), e))?;
+        journal.is_marked_open = true;
+        Ok(())
+    }
+
+    /// The last act of an orderly close, after everything was synced.
+    pub(crate) fn mark_clean(&self, log: &Log) -> Result<()> {
+        if let Some(fence) = self.fence() {
+            return Err(fence.error(log.partition()));
+        }
+        let last = self.state.lock().unsynced.back().cloned();
+        let mut journal = self.journal.lock();
+        if !journal.is_marked_open {
+            return Ok(()); // nothing was appended
+        }
+        let end = log.end();
+        let recovery_point = if end == journal.recovery_point.offset {
+            journal.recovery_point
+        } else {
+            // Where the place cannot be said the log stays marked as open: recovery will find it.
+            match point_at(end, last.as_ref()) {
+                Some(recovery_point) => recovery_point,
+                None => return Ok(()),
+            }
+        };
+        let marked = journal.write(log, recovery_point, Left::Clean).and_then(|()| journal.checkpoint.sync());
+        marked.map_err(|e| Error::io("mark as closed", log.spec.dir.join(CONTROL), e))?;
+        journal.is_marked_open = false;
+        Ok(())
+    }
+
+    /// Notes, durably, that the log begins at `start`.
+    pub(crate) fn note_start(&self, log: &Log, start: Offset) -> Result<()> {
+        let mut journal = self.journal.lock();
+        let recovery_point = journal.recovery_point;
+        let noted = journal.write_with_start(log, start, recovery_point, Left::Open);
+        noted
+            .and_then(|()| journal.checkpoint.sync())
+            .map_err(|e| Error::io("note the start of the log in", log.spec.dir.join(CONTROL), e))
+    }
+
+    /// The control file is not to be touched any more: the directory's lock is about to be given back.
+    pub(crate) fn abandon(&self) {
+        self.journal.lock().is_abandoned = true;
+    }
+
+    /// A write or sync failed: nothing is taken from now on, and everybody who waits is told.
+    pub(crate) fn fence_off(&self, log: &Log, source: io::Error) -> Error {
+        let first = Fence { durable_end: self.durable(), source: Arc::new(source) };
+        let fence = self.fence.get_or_init(|| first);
+        {
+            // For the next session: it must not believe the page cache. If this fails too, the disk is asked anyway
+            // after a restart of the machine, and the caller has been told.
+            let mut journal = self.journal.lock();
+            let recovery_point = journal.recovery_point;
+            let _ = journal.write(log, recovery_point, Left::Fenced);
+        }
+        drop(self.state.lock());
+        self.led.notify_all();
+        self.synced.notify_all();
+        fence.error(log.partition())
+    }
+}
+
+/// Raises a flag; whether it was down.
+fn raise(flag: &AtomicBool) -> bool {
+    // SeqCst: see `begin_background`. The load spares the line when the flag is up, as it mostly is.
+    !flag.load(Ordering::SeqCst) && !flag.swap(true, Ordering::SeqCst)
+}
+
+/// Leadership; given back on the way out, also of a panic.
+struct Leading<'a> {
+    flush: &'a Flush,
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.flush.state.lock().is_led = false;
+        self.flush.led.notify_all();
+    }
+}
+
+fn sync(log: &Log, segments: &[Arc<Segment>], has_new_name: bool) -> io::Result<()> {
+    let skip = usize::from(cfg!(seeded_bug = "sync_skips_last"));
+    for segment in &segments[..segments.len() - skip.min(segments.len())] {
+        segment.sync()?;
+    }
+    if has_new_name && !cfg!(seeded_bug = "no_directory_sync") {
+        log.spec.fs.sync_dir(&log.spec.dir)?;
+    }
+    Ok(())
+}
+
+/// The place of the log's end in its last segment.
+fn point_at(end: Offset, last: Option<&Arc<Segment>>) -> Option<RecoveryPoint> {
+    let last = last?;
+    let segment = last.base_offset();
+    let position = if end == segment { FIRST_FRAME } else { last.position_of(end)? };
+    Some(RecoveryPoint { offset: end, segment, position })
+}
+
+impl Journal {
+    fn write(&mut self, log: &Log, recovery_point: RecoveryPoint, left: Left) -> io::Result<()> {
+        self.write_with_start(log, log.start().max(self.log_start), recovery_point, left)
+    }
+
+    fn write_with_start(
+        &mut self,
+        log: &Log,
+        log_start: Offset,
+        recovery_point: RecoveryPoint,
+        left: Left,
+    ) -> io::Result<()> {
+        if self.is_abandoned {
+            return Err(io::Error::other("the log was given up"));
+        }
+        let boot_id = log.spec.fs.boot_id()?;
+        let control = Control { log_start, recovery_point, boot_id, left };
+        self.checkpoint.write(&control)?;
+        (self.log_start, self.recovery_point) = (log_start, recovery_point);
+        Ok(())
+    }
+}
