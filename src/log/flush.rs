@@ -36,6 +36,8 @@ pub(crate) struct Flush {
     /// The control file. Taken by the leader, by the first append and by closing; held during its I/O, which no
     /// reader waits for. `state` may be taken under it.
     journal: Mutex<Journal>,
+    /// Syncs that somebody waited for.
+    awaited: AtomicU64,
     /// The flush thread will come by when the flush interval has passed.
     is_scheduled: AtomicBool,
     /// The flush thread was asked to come by at once.
@@ -79,6 +81,7 @@ impl Flush {
                 is_marked_open,
                 is_abandoned: false,
             }),
+            awaited: AtomicU64::new(0),
             is_scheduled: AtomicBool::new(false),
             is_requested: AtomicBool::new(false),
         }
@@ -93,6 +96,17 @@ impl Flush {
     /// Why nothing is taken any more, if so.
     pub(crate) fn fence(&self) -> Option<&Fence> {
         self.fence.get()
+    }
+
+    /// How many syncs somebody has waited for.
+    pub(crate) fn syncs_awaited(&self) -> u64 {
+        // Relaxed: a hint for how to write.
+        self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// The segment that is written to; `None` before the first.
+    pub(crate) fn last_segment(&self) -> Option<Arc<Segment>> {
+        self.state.lock().unsynced.back().cloned()
     }
 
     /// News when the durable end has moved or the log was fenced.
@@ -127,6 +141,13 @@ impl Flush {
 
     /// Waits until everything below `offset` is durable, and leads if nobody does.
     pub(crate) fn sync_to(&self, log: &Log, offset: Offset) -> Result<()> {
+        // Relaxed: a hint for how to write.
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        self.reach(log, offset)
+    }
+
+    /// The same for the flush thread, which nobody waits for.
+    pub(crate) fn reach(&self, log: &Log, offset: Offset) -> Result<()> {
         loop {
             if self.durable() >= offset {
                 return Ok(());
@@ -214,7 +235,7 @@ impl Flush {
         if let Some(fence) = self.fence() {
             return Err(fence.error(log.partition()));
         }
-        let last = self.state.lock().unsynced.back().cloned();
+        let last = self.last_segment();
         let mut journal = self.journal.lock();
         if !journal.is_marked_open {
             return Ok(()); // nothing was appended

@@ -280,10 +280,21 @@ impl Log {
     /// Syncs what there is. A failure fences the log, and whoever comes next hears of it.
     fn flush_behind(self: &Arc<Self>) {
         self.flush.begin_background();
-        let _ = self.sync_to(self.end());
+        let _ = self.flush.reach(self, self.end());
     }
 
+    /// Has pages and segments made ready, where there are threads.
+    fn prepare_soon(self: &Arc<Self>) {
+        if self.spec.fs.allows_threads() {
+            self.spec.workers.prepare.submit(Arc::downgrade(self));
+        }
+    }
+
+    /// Brings in the pages that come next, and sees to spare segments.
     fn prepare_segments(self: &Arc<Self>) {
+        if let Some(last) = self.flush.last_segment() {
+            last.populate_ahead();
+        }
         self.segments.prepare(self);
     }
 

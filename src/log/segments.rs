@@ -41,11 +41,23 @@ struct Slot {
 struct Spares {
     /// Ready, in the order of their making.
     ready: Vec<Spare>,
-    /// Numbers of files that a former session left; made use of first.
+    /// Numbers of files that are there already, or in part; made use of first.
     left_over: Vec<u64>,
     next_number: u64,
     /// No more are to be made: the directory is about to be somebody else's.
     is_abandoned: bool,
+    /// Appends come without syncs between them.
+    is_streaming: bool,
+}
+
+impl Spares {
+    /// The number of the next file to be made: its maker's alone.
+    fn number(&mut self) -> u64 {
+        self.left_over.pop().unwrap_or_else(|| {
+            self.next_number += 1;
+            self.next_number - 1
+        })
+    }
 }
 
 impl Segments {
@@ -173,62 +185,57 @@ impl Segments {
 
     /// A file for the next segment: one that is ready, or one made on the spot with the first `allocate` bytes.
     pub(crate) fn take_spare(&self, log: &Log, allocate: u64) -> Result<Spare> {
-        let (number, is_left_over) = {
+        let number = {
             let mut spares = self.spares.lock();
             if !spares.ready.is_empty() {
                 return Ok(spares.ready.remove(0));
             }
-            match spares.left_over.first() {
-                Some(number) => (*number, true),
-                None => (spares.next_number, false),
-            }
+            spares.number()
         };
-        log.check_space(allocate)?;
-        let LogSpec { fs, dir, segment_bytes, .. } = &log.spec;
-        let spare = Spare::make(&**fs, dir, number, *segment_bytes, allocate)
-            .map_err(|e| log.space_error("make", &FileName::Spare(number).path(dir), e, allocate))?;
-        let mut spares = self.spares.lock();
-        if is_left_over {
-            spares.left_over.retain(|left| *left != number);
-        } else {
-            spares.next_number = spares.next_number.max(number + 1);
-        }
-        Ok(spare)
+        self.make_spare(log, number, allocate, |_| Ok(()))
     }
 
     /// Makes spares until enough are ready. A failure is left to the appender, who meets it again and can say it.
     pub(crate) fn prepare(&self, log: &Log) {
         loop {
-            let number = {
+            let (number, is_streaming) = {
                 let mut spares = self.spares.lock();
-                if spares.is_abandoned || spares.ready.len() >= SPARES_AHEAD {
+                // Before the first roll nobody knows whether the log will ever need a second segment.
+                let is_needed = self.slots.read().len() > 1;
+                if !is_needed || spares.is_abandoned || spares.ready.len() >= SPARES_AHEAD {
                     return;
                 }
-                match spares.left_over.pop() {
-                    Some(number) => number,
-                    None => {
-                        spares.next_number += 1;
-                        spares.next_number - 1
-                    }
-                }
+                (spares.number(), spares.is_streaming)
             };
-            let LogSpec { fs, dir, segment_bytes, .. } = &log.spec;
-            let made = log.check_space(*segment_bytes).and_then(|()| {
-                let prepared = Spare::make(&**fs, dir, number, *segment_bytes, 0).and_then(|mut spare| {
-                    spare.prepare(&**fs)?;
-                    Ok(spare)
-                });
-                prepared.map_err(|e| log.space_error("prepare", dir, e, *segment_bytes))
+            let made = self.make_spare(log, number, log.spec.segment_bytes, |spare| {
+                spare.fill_up()?;
+                if is_streaming { Ok(()) } else { spare.warm(&*log.spec.fs) }
             });
-            let mut spares = self.spares.lock();
             match made {
-                Ok(spare) => spares.ready.push(spare),
-                Err(_) => {
-                    spares.left_over.push(number);
-                    return;
-                }
+                Ok(spare) => self.spares.lock().ready.push(spare),
+                Err(_) => return,
             }
         }
+    }
+
+    /// Makes the file with this number; if that fails, the number and what there is of the file are for the next.
+    fn make_spare(
+        &self,
+        log: &Log,
+        number: u64,
+        allocate: u64,
+        finish: impl Fn(&mut Spare) -> std::io::Result<()>,
+    ) -> Result<Spare> {
+        let LogSpec { fs, dir, segment_bytes, .. } = &log.spec;
+        let made = log.check_space(allocate).and_then(|()| {
+            let made = Spare::make(&**fs, dir, number, *segment_bytes, allocate)
+                .and_then(|mut spare| finish(&mut spare).map(|()| spare));
+            made.map_err(|e| log.space_error("make", &FileName::Spare(number).path(dir), e, allocate))
+        });
+        if made.is_err() {
+            self.spares.lock().left_over.push(number);
+        }
+        made
     }
 
     /// Makes no more spares.
@@ -236,9 +243,9 @@ impl Segments {
         self.spares.lock().is_abandoned = true;
     }
 
-    /// Whether the prepare thread has something to do.
-    pub(crate) fn wants_spares(&self) -> bool {
-        self.spares.lock().ready.len() < SPARES_AHEAD
+    /// Says what the next segments are for.
+    pub(crate) fn is_streaming(&self, is_streaming: bool) {
+        self.spares.lock().is_streaming = is_streaming;
     }
 
     /// Copies a damaged segment into the quarantine, once. A copy that fails is tried again when it is met again.

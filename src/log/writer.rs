@@ -7,12 +7,15 @@ use std::sync::Arc;
 use crate::batch;
 use crate::error::{Error, Result};
 use crate::log::{Log, LogSpec};
-use crate::storage::segment::{FIRST_FRAME, Header, SegmentWriter, Span};
+use crate::storage::segment::{FIRST_FRAME, Header, Pace, SegmentWriter, Span};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// Bytes appended after which a sync is asked for, whatever the acks: so that neither a later sync nor the kernel's
 /// limit of dirty pages makes everybody wait at once, and recovery has little to walk.
 const FLUSH_BYTES: u64 = 32 << 20;
+
+/// So much without a sync that somebody waits for is a stream.
+const STREAM_BYTES: u64 = 1 << 20;
 
 /// The writer of one log. Its owner sees to it that there is one.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub(crate) struct LogWriter {
     is_marked_open: bool,
     bytes_unflushed: u64,
     records_unflushed: u64,
+    /// Syncs that somebody had waited for when one was last noticed, and what was appended since.
+    syncs_awaited: u64,
+    bytes_since: u64,
 }
 
 /// A batch to be appended: encoded and checksummed, its base offset still open.
@@ -40,7 +46,16 @@ impl LogWriter {
     pub(crate) fn new(log: Arc<Log>, current: Option<SegmentWriter>, spares: &[u64]) -> Self {
         log.segments.take_left_over(spares);
         let end = log.end();
-        Self { log, current, end, is_marked_open: false, bytes_unflushed: 0, records_unflushed: 0 }
+        Self {
+            log,
+            current,
+            end,
+            is_marked_open: false,
+            bytes_unflushed: 0,
+            records_unflushed: 0,
+            syncs_awaited: 0,
+            bytes_since: STREAM_BYTES,
+        }
     }
 
     /// Appends a batch and returns its first offset. When this returns the batch is in the page cache and readable.
@@ -60,10 +75,15 @@ impl LogWriter {
         let base_offset = self.end;
         let span = Span { base_offset, end_offset: base_offset + u64::from(count), max_timestamp };
         batch::patch(bytes, base_offset, EPOCH);
-        let log = Arc::clone(&self.log);
-        let current = self.make_room(bytes.len())?;
-        if let Err(error) = current.append(bytes, span) {
-            return Err(log.flush.fence_off(&log, error));
+        let pace = self.pace(bytes.len() as u64);
+        self.make_room(bytes.len())?;
+        let Self { log, current, .. } = self;
+        let current = current.as_mut().expect("there is room");
+        if let Err(error) = current.append(bytes, span, pace) {
+            return Err(log.flush.fence_off(log, error));
+        }
+        if pace == Pace::Stream && current.wants_pages() {
+            log.prepare_soon();
         }
         self.end = span.end_offset;
         self.log.publish(self.end);
@@ -71,14 +91,23 @@ impl LogWriter {
         Ok(base_offset)
     }
 
-    /// The segment that takes the next `len` bytes, with blocks for them.
-    fn make_room(&mut self, len: usize) -> Result<&mut SegmentWriter> {
+    /// Whether appends stream, or somebody waits for the disk between them.
+    fn pace(&mut self, bytes: u64) -> Pace {
+        let awaited = self.log.flush.syncs_awaited();
+        if awaited != self.syncs_awaited {
+            (self.syncs_awaited, self.bytes_since) = (awaited, 0);
+        }
+        self.bytes_since = self.bytes_since.saturating_add(bytes);
+        if self.bytes_since > STREAM_BYTES { Pace::Stream } else { Pace::Synced }
+    }
+
+    /// Has the last segment take the next `len` bytes, with blocks for them.
+    fn make_room(&mut self, len: usize) -> Result<()> {
         if self.current.as_ref().is_none_or(|current| !current.has_room(len)) {
             self.roll(len)?;
         }
         let current = self.current.as_mut().expect("`roll` has seen to it");
-        reserve(&self.log, current, len)?;
-        Ok(current)
+        reserve(&self.log, current, len)
     }
 
     /// Begins a new segment and seals the last one. Nothing is synced here. If it fails nothing has changed.
@@ -100,8 +129,9 @@ impl LogWriter {
         log.segments.push(next.segment());
         log.flush.begin_segment(Arc::clone(next.segment()));
         self.current = Some(next);
-        if self.end > 0 && log.spec.fs.allows_threads() && log.segments.wants_spares() {
-            log.spec.workers.prepare.submit(Arc::downgrade(log));
+        if self.end > 0 {
+            log.segments.is_streaming(self.bytes_since > STREAM_BYTES);
+            log.prepare_soon();
         }
         Ok(())
     }

@@ -95,6 +95,14 @@ impl Head {
         (u64::from(place.tag()) << 32) | u64::from(self.low())
     }
 
+    /// The whole head at `place`, to be written at once.
+    pub(crate) fn encode(self, place: Place) -> [u8; HEAD_LEN as usize] {
+        let mut bytes = [0; HEAD_LEN as usize];
+        bytes[..CRC_AT].copy_from_slice(&self.word(place).to_le_bytes());
+        bytes[CRC_AT..].copy_from_slice(&self.tail());
+        bytes
+    }
+
     /// CRC and flags as they lie behind the commit word.
     pub(crate) fn tail(self) -> [u8; 8] {
         let mut bytes = [0; 8];
@@ -201,11 +209,7 @@ mod tests {
     const PLACE: Place = Place { generation: 0x1234_5678_9abc_def0, position: 4096 };
 
     fn encode(place: Place, payload: &[u8]) -> [u8; 16] {
-        let head = Head::new(place, Kind::Batch, u32::try_from(payload.len()).expect("short"), payload);
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&head.word(place).to_le_bytes());
-        bytes[8..].copy_from_slice(&head.tail());
-        bytes
+        Head::new(place, Kind::Batch, u32::try_from(payload.len()).expect("short"), payload).encode(place)
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::sync::plain::{Mutex, RwLock};
 use crate::sync::{AtomicU64, Ordering};
 use crate::types::{Offset, PartitionId, Timestamp, TopicId};
 
+/// What a map is made of, in bytes; larger on some machines, where a hint then covers less.
+const PAGE: u64 = 4096;
 /// Where the first frame lies (F-7).
 pub(crate) const FIRST_FRAME: u64 = 4096;
 
@@ -26,6 +28,9 @@ const MAGIC: &[u8; 8] = b"HWSEGMT\0"; // F-7
 const VERSION: u32 = 1;
 const CRC_AT: usize = 64;
 const HEADER_USED: usize = CRC_AT + 4;
+
+/// How far ahead of a stream of appends pages are brought in, in bytes.
+const AHEAD: u64 = 4 << 20;
 
 /// Batches of this many bytes and more are written instead of stored: from there on `pwrite` is ahead of touching
 /// fresh pages one by one (see `benches/append.rs`).
@@ -144,28 +149,34 @@ impl Spare {
         Ok(Self { path, file, map, allocated: allocate })
     }
 
-    /// Gives the whole file blocks that have been written once, so that appends meet neither a full disk nor fresh
-    /// extents, and a later sync has no metadata to carry. In steps, so that no sync of another file waits long.
-    pub(crate) fn prepare(&mut self, fs: &dyn Fs) -> io::Result<()> {
+    /// Gives the whole file blocks, so that no append meets a full disk.
+    pub(crate) fn fill_up(&mut self) -> io::Result<()> {
         let len = self.map.len();
         self.file.allocate(self.allocated..len.max(self.allocated))?;
         self.allocated = len;
-        warm(&*self.file, &self.map, 0..len)?;
+        Ok(())
+    }
+
+    /// Has every block written once, so that a later sync has no metadata to carry. It costs the disk as much as the
+    /// data will: worth it where every append waits for a sync, not where they stream.
+    pub(crate) fn warm(&self, fs: &dyn Fs) -> io::Result<()> {
+        warm(&*self.file, &self.map, 0..self.map.len())?;
         // The directory too: a name that is durable early makes the first sync of the segment a plain one.
         fs.sync_dir(parent(&self.path))
     }
 }
 
-/// Touches every page of a range and syncs it, step by step, then lets the pages go: they stay in the page cache,
-/// written once, and the next store finds them without the write protection that a sync leaves on mapped ones.
+/// Touches every page of a range and syncs it, step by step. The pages are let go before the sync: they stay in the
+/// page cache, dirty, and the sync finds none mapped. A mapped page costs it a write protection, with an interrupt to
+/// every other core, and the next store a fault.
 fn warm(file: &dyn File, map: &Map, range: Range<u64>) -> io::Result<()> {
     const STEP: u64 = 4 << 20;
     let mut start = range.start;
     while start < range.end {
         let end = (start + STEP).min(range.end);
         map.populate(start..end);
-        file.sync_data()?;
         map.release(start..end);
+        file.sync_data()?;
         start = end;
     }
     Ok(())
@@ -184,6 +195,12 @@ pub(crate) struct Segment {
     /// Open from creation until sealed and synced, since the system reports a write error once per open file.
     /// Guards only itself.
     file: Mutex<Option<Arc<dyn File>>>,
+    /// Up to here pages were let go. Guards only itself.
+    released: Mutex<u64>,
+    /// Up to here pages are to be brought in before the appender comes to them.
+    wanted: AtomicU64,
+    /// Up to here they were.
+    populated: AtomicU64,
     /// The next offset behind what is committed.
     end_offset: AtomicU64,
     /// Guards only itself; `None` until somebody needs it, for a segment that was not written by this process.
@@ -242,6 +259,9 @@ impl Segment {
             path,
             map,
             file: Mutex::new((!is_durable).then_some(file)),
+            released: Mutex::new(0),
+            wanted: AtomicU64::new(0),
+            populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(end_offset),
             index: RwLock::new(index),
         }))
@@ -389,8 +409,32 @@ impl Segment {
 
     /// Makes everything stored and written so far durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let file = self.file.lock().clone();
-        file.map_or(Ok(()), |file| file.sync_data())
+        let Some(file) = self.file.lock().clone() else { return Ok(()) };
+        self.release_behind();
+        file.sync_data()
+    }
+
+    /// Lets go of the pages behind the tail, where there are many: see [`warm`] for what mapped ones cost a sync.
+    fn release_behind(&self) {
+        const WORTH_IT: u64 = 256 << 10;
+        let mut released = self.released.lock();
+        let end = self.map.committed() / PAGE * PAGE;
+        if end >= *released + WORTH_IT {
+            self.map.release(*released..end);
+            *released = end;
+        }
+    }
+
+    /// Brings in the pages that the appender will come to next, so that it finds them there: a fault costs it as much
+    /// as ten small appends.
+    pub(crate) fn populate_ahead(&self) {
+        // Relaxed, twice: hints; one thread does this.
+        let wanted = self.wanted.load(Ordering::Relaxed) / PAGE * PAGE;
+        let start = self.populated.load(Ordering::Relaxed).max(self.committed()).next_multiple_of(PAGE);
+        if start < wanted {
+            self.map.populate(start..wanted);
+            self.populated.store(wanted, Ordering::Relaxed);
+        }
     }
 
     /// Puts a sealed and synced segment to rest: its index is written, its file closed, its pages let go.
@@ -426,10 +470,15 @@ pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
     file: Arc<dyn File>,
     map: MapWriter,
+    /// Whether stores through the map may be mixed with writes.
     stores: bool,
+    /// Head and batch, to be written in one.
+    scratch: Vec<u8>,
     position: u64,
     /// Bytes that have blocks, so that a store cannot meet a full disk.
     allocated: u64,
+    /// Up to here pages were asked for.
+    wanted: u64,
 }
 
 /// What is to be continued after a restart: the last segment, and where its good frames end.
@@ -456,11 +505,23 @@ impl SegmentWriter {
             path: segment_path,
             map,
             file: Mutex::new(Some(Arc::clone(&file))),
+            released: Mutex::new(0),
+            wanted: AtomicU64::new(0),
+            populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(header.base_offset),
             index: RwLock::new(Some(Index::default())),
         });
         let stores = fs.has_unified_cache();
-        Ok(Self { segment, file, map: writer, stores, position: FIRST_FRAME, allocated })
+        Ok(Self {
+            segment,
+            file,
+            map: writer,
+            stores,
+            scratch: Vec::new(),
+            position: FIRST_FRAME,
+            allocated,
+            wanted: 0,
+        })
     }
 
     /// Goes on in the last segment of a log that was there.
@@ -474,16 +535,39 @@ impl SegmentWriter {
             path: FileName::Segment(header.base_offset).path(dir),
             map,
             file: Mutex::new(Some(Arc::clone(&file))),
+            released: Mutex::new(0),
+            wanted: AtomicU64::new(0),
+            populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(end_offset),
             index: RwLock::new(None),
         });
         // Blocks behind the tail may be there or not: `reserve` asks again, which costs little where they are.
-        Ok(Self { segment, file, map: writer, stores: fs.has_unified_cache(), position, allocated: position })
+        Ok(Self {
+            segment,
+            file,
+            map: writer,
+            stores: fs.has_unified_cache(),
+            scratch: Vec::new(),
+            position,
+            allocated: position,
+            wanted: 0,
+        })
     }
 
     /// The segment as everybody sees it.
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Whether more pages are to be brought in: true about once every [`AHEAD`] / 2 bytes.
+    pub(crate) fn wants_pages(&mut self) -> bool {
+        if !self.stores || self.position + AHEAD / 2 < self.wanted || self.wanted == self.allocated {
+            return false;
+        }
+        self.wanted = (self.position + AHEAD).min(self.allocated);
+        // Relaxed: a hint.
+        self.segment.wanted.store(self.wanted, Ordering::Relaxed);
+        true
     }
 
     /// Whether a batch of `len` bytes fits, with a pad behind it or the segment's exact end.
@@ -512,18 +596,27 @@ impl SegmentWriter {
     }
 
     /// Appends a batch whose header says its offsets. Room and blocks must have been seen to.
-    pub(crate) fn append(&mut self, batch: &[u8], span: Span) -> io::Result<()> {
+    ///
+    /// A batch of a stream is stored; one that is about to be synced is written, since a sync write-protects what it
+    /// finds mapped and the next store would pay for that.
+    pub(crate) fn append(&mut self, batch: &[u8], span: Span, pace: Pace) -> io::Result<()> {
         let place = Place { generation: self.segment.header.generation, position: self.position };
         let len = u32::try_from(batch.len()).expect("batches are limited to a quarter of a segment");
         let head = Head::new(place, Kind::Batch, len, batch);
         let end = head.end(self.position);
         assert!(end <= self.allocated, "a frame to {end} where blocks end at {}", self.allocated);
-        if self.stores && batch.len() < WRITE_FROM {
-            self.map.store(self.position + HEAD_LEN, batch);
-        } else {
+        if batch.len() >= WRITE_FROM {
             self.file.write_at(batch, self.position + HEAD_LEN)?;
+            self.write_head(place, head)?;
+        } else if self.stores && pace == Pace::Stream {
+            self.map.store(self.position + HEAD_LEN, batch);
+            self.store_head(place, head);
+        } else {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(&head.encode(place));
+            self.scratch.extend_from_slice(batch);
+            self.file.write_at(&self.scratch, self.position)?;
         }
-        self.commit(place, head)?;
         self.map.commit(end);
         if let Some(index) = &mut *self.segment.index.write() {
             index.note(index_frame(self.position, end, span));
@@ -540,25 +633,31 @@ impl SegmentWriter {
         if let Some(rest) = (bytes - self.position).checked_sub(HEAD_LEN) {
             let place = Place { generation: self.segment.header.generation, position: self.position };
             let len = u32::try_from(rest).expect("a segment is at most 1 GiB");
-            self.commit(place, Head::new(place, Kind::Pad, len, &[]))?;
+            self.write_head(place, Head::new(place, Kind::Pad, len, &[]))?;
         }
         self.map.commit(bytes);
         self.position = bytes;
         Ok(())
     }
 
-    /// Writes a frame's head behind its payload: CRC first, the commit word last.
-    fn commit(&mut self, place: Place, head: Head) -> io::Result<()> {
-        if self.stores {
-            self.map.store(place.position + frame::CRC_AT as u64, &head.tail());
-            self.map.store_word(place.position, head.word(place));
-            return Ok(());
-        }
-        let mut bytes = [0; HEAD_LEN as usize];
-        bytes[..frame::CRC_AT].copy_from_slice(&head.word(place).to_le_bytes());
-        bytes[frame::CRC_AT..].copy_from_slice(&head.tail());
-        self.file.write_at(&bytes, place.position)
+    /// Stores a frame's head behind its payload: CRC first, the commit word last.
+    fn store_head(&mut self, place: Place, head: Head) {
+        self.map.store(place.position + frame::CRC_AT as u64, &head.tail());
+        self.map.store_word(place.position, head.word(place));
     }
+
+    fn write_head(&mut self, place: Place, head: Head) -> io::Result<()> {
+        self.file.write_at(&head.encode(place), place.position)
+    }
+}
+
+/// What appends are like at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// One after the other, without anybody waiting for the disk.
+    Stream,
+    /// With syncs in between that somebody waits for.
+    Synced,
 }
 
 /// The offsets and times of a batch, as its appender knows them.
