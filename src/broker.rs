@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::{OnDamage, TopicConfig};
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Disk, Fs, Simulated};
 use crate::group::Groups;
 use crate::log::Workers;
+use crate::log::worker::Worker;
 use crate::partition;
 use crate::registry::{META, Registry, Want};
 use crate::ring::{Notify, Waiting};
@@ -55,6 +56,8 @@ const MIN_FREE_DEFAULT: u64 = 64 << 20;
 pub struct Broker {
     registry: Arc<Registry>,
     groups: Arc<Groups>,
+    /// Shared by the clones; empty until one is closed.
+    closing: Arc<OnceLock<Arc<Closing>>>,
 }
 
 impl Broker {
@@ -124,7 +127,7 @@ impl Broker {
     /// [`Error::Timeout`]; [`Error::Fenced`] or [`Error::Io`] if something could not be written.
     pub fn close(self, timeout: Duration) -> Result<()> {
         let closing = self.begin_close();
-        let closed = closing.done.wait(Deadline::after(timeout), || closing.outcome.lock().take());
+        let closed = closing.done.wait(Deadline::after(timeout), || closing.outcome.get().cloned());
         closed.unwrap_or_else(|| {
             let way_out = "what was acked is safe; the rest of the closing goes on behind";
             Err(Error::Timeout { what: "closing the broker", after: timeout, way_out })
@@ -139,43 +142,39 @@ impl Broker {
     pub async fn close_async(self) -> Result<()> {
         let closing = self.begin_close();
         let mut waiting = Waiting::new(&closing.done);
-        std::future::poll_fn(|cx| waiting.poll_ready(cx, || closing.outcome.lock().take())).await
+        std::future::poll_fn(|cx| waiting.poll_ready(cx, || closing.outcome.get().cloned())).await
     }
 
-    /// Closes in a thread of its own, since the disk takes as long as it takes.
-    fn begin_close(self) -> Arc<Closing> {
-        let closing = Arc::new(Closing { done: Notify::new(), outcome: Mutex::new(None) });
-        let home = Arc::clone(self.registry.home());
-        // Release: pairs with the Acquire in `Home::check_open`.
-        home.is_closed.store(true, Ordering::Release);
-        let registry = Arc::clone(&self.registry);
-        let theirs = Arc::clone(&closing);
-        let close = move || {
-            let closed = registry.close();
-            home.lock.lock().take();
-            *theirs.outcome.lock() = Some(closed);
-            theirs.done.notify_all();
-        };
-        if self.registry.home().fs.allows_threads() {
-            let close = Arc::new(Mutex::new(Some(close)));
-            let theirs = Arc::clone(&close);
-            let run = move || theirs.lock().take().into_iter().for_each(|close| close());
-            // Without a thread it is done here: late, but done.
-            if std::thread::Builder::new().name("headwater-close".into()).spawn(run).is_err() {
-                close.lock().take().into_iter().for_each(|close| close());
+    /// Closes in a thread of its own, since the disk takes as long as it takes. Whoever closes another clone meanwhile
+    /// waits for the same closing.
+    fn begin_close(&self) -> &Arc<Closing> {
+        self.closing.get_or_init(|| {
+            let closing = Arc::new(Closing { done: Notify::new(), outcome: OnceLock::new() });
+            let (registry, theirs) = (Arc::clone(&self.registry), Arc::clone(&closing));
+            // Release: pairs with the Acquire in `Home::check_open`.
+            registry.home().is_closed.store(true, Ordering::Release);
+            let close = move || {
+                let closed = registry.close();
+                registry.home().lock.lock().take();
+                let is_first = theirs.outcome.set(closed).is_ok();
+                debug_assert!(is_first, "a broker was closed twice");
+                theirs.done.notify_all();
+            };
+            if self.registry.home().fs.allows_threads() {
+                self.registry.home().closer.submit(Box::new(close));
+            } else {
+                close();
             }
-        } else {
-            close();
-        }
-        closing
+            closing
+        })
     }
 }
 
 /// How far a closing has come.
+#[derive(Debug)]
 struct Closing {
     done: Notify,
-    /// Guards only itself.
-    outcome: Mutex<Option<Result<()>>>,
+    outcome: OnceLock<Result<()>>,
 }
 
 impl fmt::Debug for Broker {
@@ -256,11 +255,13 @@ impl BrokerBuilder {
             min_free,
             workers: Workers::new(),
             lingerer: Arc::new(partition::lingerer()),
+            closer: Worker::new("headwater-close", |close: Box<dyn FnOnce() + Send>| close()),
             is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         });
         let registry = Arc::new(Registry::open(home)?);
-        Ok(Broker { groups: Arc::new(Groups::new(Arc::clone(&registry))), registry })
+        let groups = Arc::new(Groups::new(Arc::clone(&registry)));
+        Ok(Broker { registry, groups, closing: Arc::default() })
     }
 }
 

@@ -52,7 +52,7 @@ pub const PARTITIONS_MAX: u32 = 10_000;
 const PAGE: u64 = 4096;
 
 impl TopicConfig {
-    /// The largest batch that fits segments of `segment_bytes`: a quarter, less room for a frame's head.
+    /// The largest batch that fits segments of `segment_bytes`: a quarter, less room for a frame's head (F-12).
     pub(crate) fn batch_bytes_limit(segment_bytes: u64) -> u32 {
         u32::try_from(segment_bytes / 4 - 64).expect("a segment is at most 1 GiB")
     }

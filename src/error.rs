@@ -73,6 +73,12 @@ pub enum Error {
         /// How many there are.
         partitions: u32,
     },
+    /// The consumer does not read that partition.
+    #[error("this consumer does not read {partition}; `positions` says what it reads")]
+    NotAssigned {
+        /// The partition asked for.
+        partition: TopicPartition,
+    },
     /// Another broker holds the directory.
     #[error("{} is in use by another broker{}; one directory has one broker: close that one first", path.display(), holder_words(*holder))]
     Locked {
@@ -109,13 +115,13 @@ pub enum Error {
         what: String,
     },
     /// The disk is full, or the broker's floor of free space is reached.
-    #[error("no space left for {}: {free} bytes are free, {needed} more are needed above min_free_bytes = {min_free}; what is there stays readable and sending works again once space is freed", path.display())]
+    #[error("no space left for {}{}; what is there stays readable and sending works again once space is freed", path.display(), shortage_words(*free, *needed, *min_free))]
     StorageFull {
         /// The file that should have grown.
         path: PathBuf,
         /// Free bytes on the file system when it was asked.
         free: u64,
-        /// Bytes that were to be allocated.
+        /// Bytes that were to be allocated; 0 where only the system knows.
         needed: u64,
         /// The configured floor.
         min_free: u64,
@@ -212,8 +218,11 @@ fn holder_words(holder: Option<u32>) -> String {
 }
 
 impl Error {
-    /// Wraps what the system said about `path`.
+    /// Wraps what the system said about `path`. A full disk is always [`Error::StorageFull`].
     pub(crate) fn io(what: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        if is_full(&source) {
+            return Self::StorageFull { path: path.as_ref().to_path_buf(), free: 0, needed: 0, min_free: 0 };
+        }
         Self::Io { what, path: path.as_ref().to_path_buf(), source: Arc::new(source) }
     }
 
@@ -252,6 +261,7 @@ impl Error {
                 | Self::RecordTooLarge { .. }
                 | Self::InvalidRecord { .. }
                 | Self::UnknownPartition { .. }
+                | Self::NotAssigned { .. }
                 | Self::NoGroup
         )
     }
@@ -266,6 +276,7 @@ impl Error {
             Self::UnknownTopic { .. } => "unknown_topic",
             Self::TopicExists { .. } => "topic_exists",
             Self::UnknownPartition { .. } => "unknown_partition",
+            Self::NotAssigned { .. } => "not_assigned",
             Self::Locked { .. } => "locked",
             Self::NotADataDirectory { .. } => "not_a_data_directory",
             Self::UnsupportedVersion { .. } => "unsupported_version",
@@ -282,6 +293,18 @@ impl Error {
             Self::Panicked { .. } => "panicked",
         }
     }
+}
+
+fn shortage_words(free: u64, needed: u64, min_free: u64) -> String {
+    if needed == 0 {
+        return String::new();
+    }
+    format!(": {free} bytes are free, {needed} more are needed above min_free_bytes = {min_free}")
+}
+
+/// Whether the system had no room, on the disk or in a quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// EMFILE and ENFILE: the process or the system has no file descriptor left at this moment.

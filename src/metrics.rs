@@ -11,9 +11,16 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
+    /// Adds, whoever else does.
     pub(crate) fn add(&self, n: u64) {
         // Relaxed: a counter orders nothing but itself.
         self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Adds where nobody else does at the same time: under a lock, say. A tenth of the price.
+    pub(crate) fn add_alone(&self, n: u64) {
+        // Relaxed, twice: as in `add`.
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
     pub(crate) fn value(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! One partition: gives offsets to what is appended, one batch after the other, and tells readers of it.
 //!
 //! Producers on many threads meet here in a lock-free queue; whoever holds the pen appends for the others (see
-//! [`ring`](crate::ring)). A batch comes encoded and checksummed, so that what is done under the pen is to number it
+//! [`ring`]). A batch comes encoded and checksummed, so that what is done under the pen is to number it
 //! and to copy it.
 
 use std::fmt;
@@ -165,7 +165,7 @@ impl UntilDurable {
 fn record_of(batch: &[u8], index: u32) -> Option<OwnedRecord> {
     let batch = BatchView::parse(batch).ok()?;
     let record = batch.records().nth(index as usize)?.ok()?;
-    Some(record.to_owned())
+    Some(record.to_owned_record())
 }
 
 /// The one who appends, behind the pen.
@@ -182,11 +182,12 @@ impl Appender {
             if self.is_closed { Err(Error::Closed { what: "the broker" }) } else { self.writer.append(appending) };
         match &appended {
             Ok(_) => {
-                self.shared.batches.add(1);
-                self.shared.records.add(u64::from(count));
-                self.shared.bytes.add(len as u64);
+                // Alone: this is done under the pen.
+                self.shared.batches.add_alone(1);
+                self.shared.records.add_alone(u64::from(count));
+                self.shared.bytes.add_alone(len as u64);
             }
-            Err(_) => self.shared.refused.add(1),
+            Err(_) => self.shared.refused.add_alone(1),
         }
         appended
     }
@@ -293,7 +294,7 @@ impl Partition {
     }
 
     /// Has everybody submit what they hold back.
-    pub(crate) fn gather(&self) {
+    fn gather(&self) {
         let holders: Vec<_> = self.holders.lock().iter().filter_map(Weak::upgrade).collect();
         for holder in holders {
             holder.submit_held();
@@ -305,16 +306,25 @@ impl Partition {
     /// # Errors
     /// [`Error::Fenced`], [`Error::Io`].
     pub(crate) fn close(&self) -> Result<()> {
-        self.gather();
-        self.pen.with(|appender| appender.is_closed = true);
+        self.stop();
+        let closed = self.log.close();
+        // Whoever waits for news is to find out that there will be none.
         self.shared.appended.notify_all();
-        self.log.close()
+        self.log.flush().synced().notify_all();
+        closed
     }
 
-    /// Nobody uses the partition any more, and it was not closed: what the threads behind it still do must not touch
-    /// what the next broker finds.
+    /// Nobody uses the topic any more, and the directory's lock is about to be given back: what producers still hold
+    /// is appended, and from then on neither they nor the threads behind touch what the next broker finds.
     pub(crate) fn abandon(&self) {
+        self.stop();
         self.log.abandon();
+    }
+
+    /// Takes what is held back, and nothing after it.
+    fn stop(&self) {
+        self.gather();
+        self.pen.with(|appender| appender.is_closed = true);
     }
 
     pub(crate) fn metrics(&self) -> PartitionMetrics {

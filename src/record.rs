@@ -1,6 +1,8 @@
 //! One record: what a producer hands in ([`Record`]), what a consumer is lent ([`RecordView`]), and what comes back
 //! when it is refused ([`SendError`] at the door, [`TicketError`] later).
 
+use std::fmt;
+
 use crate::error::Error;
 use crate::types::{Offset, PartitionId, Timestamp};
 
@@ -21,7 +23,7 @@ pub struct Header<'a> {
 /// assert_eq!(record.key_bytes(), Some(&b"customer-9"[..]));
 /// assert_eq!(Record::tombstone(b"customer-9").value_bytes(), None);
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "a record does nothing until it is sent"]
 pub struct Record<'a> {
     pub(crate) key: Option<&'a [u8]>,
@@ -83,7 +85,7 @@ impl<'a> Record<'a> {
 }
 
 /// A record that owns its bytes: what comes back when a record that was already on its way is refused.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct OwnedRecord {
     /// The key, if there was one.
     pub key: Option<Vec<u8>>,
@@ -108,9 +110,37 @@ impl OwnedRecord {
     }
 }
 
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &self.key.map(Shown))
+            .field("value", &self.value.map(Shown))
+            .field("headers", &self.headers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OwnedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_record(), f)
+    }
+}
+
+/// Bytes as a person wants to see them in a message: the first few, as text where they are text.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FIRST: usize = 64;
+        let first = &self.0[..self.0.len().min(FIRST)];
+        write!(f, "b\"{}\"", first.escape_ascii())?;
+        if self.0.len() > FIRST { write!(f, "… ({} bytes)", self.0.len()) } else { Ok(()) }
+    }
+}
+
 /// A record in a consumer's hand: slices of the log itself, nothing copied.
 ///
-/// It lives as long as the batch it was polled in; [`to_owned`](Self::to_owned) takes it further.
+/// It lives as long as the batch it was polled in; [`to_owned_record`](Self::to_owned_record) takes it further.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     pub(crate) offset: Offset,
@@ -157,7 +187,8 @@ impl<'a> RecordView<'a> {
 
 /// A record that was refused at the door, and why.
 ///
-/// Converts into [`Error`] with `?` where the record is not wanted back.
+/// Converts into [`Error`] with `?` where the record is not wanted back. It borrows what the record borrowed, so in a
+/// function that returns `Box<dyn std::error::Error>` write `.map_err(Error::from)?`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError<'a> {

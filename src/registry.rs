@@ -19,7 +19,7 @@ use crate::types::{TopicId, TopicName};
 pub(crate) const META: &str = "meta";
 const META_NEW: &str = "meta.new";
 const FIRST_LINE: &str = "headwater meta "; // F-3: followed by the version
-const VERSION: u32 = 1;
+const VERSION: u32 = 1; // F-18
 
 /// The topics of one broker.
 #[derive(Debug)]
@@ -125,13 +125,7 @@ impl Registry {
             fs.rename(&new, &path)?;
             fs.sync_dir(dir)
         };
-        write().map_err(|e| match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                let free = fs.free_space(dir).unwrap_or(0);
-                Error::StorageFull { path: path.clone(), free, needed: 4096, min_free: self.home.min_free }
-            }
-            _ => Error::io("write", &path, e),
-        })
+        write().map_err(|e| Error::io("write", &path, e))
     }
 
     /// Closes every topic that is open, and says what went wrong first, after all were tried.
@@ -181,9 +175,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<TopicName, Entry>> {
         Ok(found) => return Err(Error::UnsupportedVersion { path: path.into(), found, supported: VERSION }),
         Err(_) => return Err(no_meta("has no version")),
     }
-    let end = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+    let end = text.strip_suffix('\n').and_then(|text| text.rfind('\n')).map_or(0, |end| end + 1);
     let (body, last) = text.split_at(end);
-    if last.trim_end().strip_prefix("crc32 ") != Some(&format!("{:08x}", crc32fast::hash(body.as_bytes()))) {
+    if last != format!("crc32 {:08x}\n", crc32fast::hash(body.as_bytes())) {
         return Err(no_meta("is damaged: its checksum does not hold; restore it from a copy"));
     }
     let mut known = BTreeMap::new();

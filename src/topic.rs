@@ -7,9 +7,11 @@ use std::sync::Arc;
 use crate::config::{OnDamage, TopicConfig};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::log::worker::Worker;
 use crate::log::{LogSpec, Workers};
 use crate::metrics::PartitionMetrics;
 use crate::partition::{Lingerer, Partition};
+use crate::storage::quarantine::Quarantine;
 use crate::storage::recovery::RecoveryReport;
 use crate::storage::segment::Owner;
 use crate::sync::plain::Mutex;
@@ -27,6 +29,8 @@ pub(crate) struct Home {
     pub(crate) min_free: u64,
     pub(crate) workers: Workers,
     pub(crate) lingerer: Arc<Lingerer>,
+    /// Closes the broker, since the disk takes as long as it takes.
+    pub(crate) closer: Worker<Box<dyn FnOnce() + Send>>,
     pub(crate) is_closed: AtomicBool,
     /// `None` once it was given back by closing. Guards only itself.
     pub(crate) lock: Mutex<Option<Arc<dyn crate::fs::File>>>,
@@ -73,10 +77,11 @@ impl Topic {
         let partitions = (0..config.partitions).map(|partition| {
             let dir = home.partition_dir(id, partition);
             home.fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+            let named = TopicPartition { topic: name.clone(), partition };
             let spec = LogSpec {
                 fs: Arc::clone(&home.fs),
-                quarantine: home.dir.join("quarantine"),
-                partition: TopicPartition { topic: name.clone(), partition },
+                quarantine: Arc::new(Quarantine::new(home.dir.join("quarantine"), named.clone())),
+                partition: named,
                 owner: Owner { topic: id, partition },
                 segment_bytes: config.segment_bytes,
                 on_damage: home.on_damage,

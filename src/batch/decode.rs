@@ -35,11 +35,6 @@ impl<'a> BatchView<'a> {
         &self.header
     }
 
-    /// The batch and nothing else.
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
     /// Its records, each checked as it is read. After an error there are no more.
     ///
     /// # Errors
@@ -240,7 +235,7 @@ impl<'a> RecordView<'a> {
 
     /// The record with its own copy of the bytes, to outlive the batch. Costs an allocation per key, value and
     /// header.
-    pub fn to_owned(&self) -> OwnedRecord {
+    pub fn to_owned_record(&self) -> OwnedRecord {
         OwnedRecord {
             key: self.key.map(<[u8]>::to_vec),
             value: self.value.map(<[u8]>::to_vec),
@@ -273,7 +268,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<Vec<OwnedRecord>, BatchError> {
-        BatchView::parse(bytes)?.records().map(|record| record.map(|record| record.to_owned())).collect()
+        BatchView::parse(bytes)?.records().map(|record| record.map(|record| record.to_owned_record())).collect()
     }
 
     /// Three records with values `v0`, `v1`, `v2`, 1 ms apart, the first with two headers of one name.
@@ -331,13 +326,13 @@ mod tests {
             let batch = BatchView::parse(&bytes).expect("our own batch");
             batch.verify().expect("a patched batch keeps its CRC");
             let header = batch.header();
-            prop_assert_eq!((batch.bytes().len(), header.base_offset, header.leader_epoch), (len, base, 7));
+            prop_assert_eq!((header.batch_len, header.base_offset, header.leader_epoch), (len, base, 7));
             prop_assert_eq!(header.end_offset(), base + records.len() as u64);
             prop_assert_eq!(Some(header.max_timestamp), records.iter().map(|record| record.timestamp).max());
 
             let read: Vec<_> = batch.records().collect::<Result<_, _>>().expect("our own records");
             prop_assert!(read.iter().map(RecordView::offset).eq(base..header.end_offset()));
-            let owned: Vec<_> = read.iter().map(RecordView::to_owned).collect();
+            let owned: Vec<_> = read.iter().map(RecordView::to_owned_record).collect();
             prop_assert_eq!(&owned, &records);
             for (view, record) in read.iter().zip(&records) {
                 prop_assert_eq!(view.headers().len(), record.headers.len());
@@ -512,17 +507,15 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_a_batch_are_read_from_their_bits() {
-        let header = |attributes: i16| {
+    fn the_kind_of_timestamp_is_read_from_its_bit() {
+        let kind = |attributes: i16| {
             let mut bytes = three();
             put_field(&mut bytes, ATTRIBUTES_AT, attributes.to_be_bytes());
-            let header = BatchHeader::parse(&bytes).expect("sane");
-            (header.timestamp_type(), header.is_transactional(), header.is_control())
+            BatchHeader::parse(&bytes).expect("sane").timestamp_type()
         };
-        assert_eq!(header(0), (TimestampType::CreateTime, false, false));
-        assert_eq!(header(1 << 3), (TimestampType::LogAppendTime, false, false));
-        assert_eq!(header(1 << 4), (TimestampType::CreateTime, true, false));
-        assert_eq!(header(1 << 5), (TimestampType::CreateTime, false, true));
+        assert_eq!(kind(0), TimestampType::CreateTime);
+        assert_eq!(kind(1 << 3), TimestampType::LogAppendTime);
+        assert_eq!(kind(1 << 4), TimestampType::CreateTime);
     }
 
     #[test]

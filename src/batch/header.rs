@@ -1,6 +1,6 @@
 //! The first 61 bytes of a batch: where each field lies, what it must say, and the two that the log patches.
 //!
-//! A header is sane if and only if
+//! A header is sane (F-12) if and only if
 //! 1. its magic is 2 and its codec is one that Kafka knows;
 //! 2. its length reaches at least to the end of the header;
 //! 3. its base offset, last offset delta and count are not negative, and the last offset fits into 63 bits;
@@ -43,8 +43,6 @@ pub(crate) const BATCH_LEN_MAX: usize = i32::MAX as usize;
 
 const CODEC_MASK: i16 = 0b111;
 const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
-const TRANSACTIONAL_BIT: i16 = 1 << 4;
-const CONTROL_BIT: i16 = 1 << 5;
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
     /// group is then where it was, or, if only the sync failed, may be.
     pub fn commit(self) -> Result<()> {
         let consumer = self.consumer;
-        if consumer.commit_acks == Acks::Synced && consumer.membership.is_some() {
+        if consumer.membership.is_some() {
             for (partition, end) in consumer.fetcher.lent_logs() {
                 partition.log().sync_to(end)?;
             }
@@ -72,7 +72,7 @@ impl<'a> Batch<'a> {
     /// As [`commit`](Self::commit).
     pub async fn commit_async(self) -> Result<()> {
         let consumer = self.consumer;
-        if consumer.commit_acks == Acks::Synced && consumer.membership.is_some() {
+        if consumer.membership.is_some() {
             for (partition, end) in consumer.fetcher.lent_logs() {
                 until_durable(partition.log(), end).await?;
             }

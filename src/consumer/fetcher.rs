@@ -99,15 +99,26 @@ impl Fetcher {
         }
     }
 
-    /// Adds a partition, to be read from `start`.
-    pub(crate) fn assign(&mut self, topic: &Topic, partition: PartitionId, start: Start) -> Result<()> {
+    /// Adds a partition, to be read from where the group has come to, or from `start` where it has not been.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] for a start that the log does not have. A committed offset that it no longer has
+    /// is told by the first poll: there a `seek` can answer it.
+    pub(crate) fn assign(
+        &mut self,
+        topic: &Topic,
+        partition: PartitionId,
+        committed: Option<Offset>,
+        start: Start,
+    ) -> Result<()> {
         let partition = Arc::clone(topic.partition(partition)?);
         let log = partition.log();
-        let position = match start {
-            Start::Earliest => log.start(),
-            Start::Latest => log.visible_end(self.visibility),
-            Start::Offset(offset) => within(log, offset)?,
-            Start::Timestamp(time) => log.offset_for_time(time, self.visibility)?,
+        let position = match (committed, start) {
+            (Some(offset), _) => offset,
+            (None, Start::Earliest) => log.start(),
+            (None, Start::Latest) => log.visible_end(self.visibility),
+            (None, Start::Offset(offset)) => within(log, offset)?,
+            (None, Start::Timestamp(time)) => log.offset_for_time(time, self.visibility)?,
         };
         let cursor = Cursor::new(Arc::clone(log), position);
         self.assigned.push(Assigned { topic: topic.clone(), partition, cursor, position, rest: None });
@@ -239,11 +250,7 @@ impl Fetcher {
 
     pub(crate) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
         let found = self.assigned.iter_mut().find(|assigned| assigned.partition.name() == partition);
-        let assigned = found.ok_or_else(|| Error::UnknownPartition {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            partitions: 0,
-        })?;
+        let assigned = found.ok_or_else(|| Error::NotAssigned { partition: partition.clone() })?;
         assigned.position = within(assigned.partition.log(), offset)?;
         assigned.cursor.seek(offset);
         assigned.rest = None;

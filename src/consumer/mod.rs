@@ -135,7 +135,8 @@ impl ConsumerBuilder {
     }
 
     /// When a commit counts as done. Default: [`Acks::Synced`]. With [`Acks::Appended`] a power cut may take a commit
-    /// back, and records are lent again.
+    /// back, and records are lent again. The records themselves are on the disk before either: a commit that outlived
+    /// them would have the group pass over those that are given their offsets later.
     pub fn commit_acks(mut self, acks: Acks) -> Self {
         self.commit_acks = acks;
         self
@@ -194,7 +195,7 @@ impl ConsumerBuilder {
         for topic in topics {
             for partition in 0..topic.config().partitions {
                 let committed = membership.as_ref().and_then(|member| member.committed(topic.id(), partition));
-                fetcher.assign(&topic, partition, committed.map_or(self.start, Start::Offset))?;
+                fetcher.assign(&topic, partition, committed, self.start)?;
             }
         }
         Ok(Consumer { fetcher, membership, commit_acks: self.commit_acks })
@@ -250,8 +251,8 @@ impl Consumer {
     /// Has the next poll begin at `offset` in a partition. Nothing is committed by that.
     ///
     /// # Errors
-    /// [`Error::OffsetOutOfRange`] if the log does not have it; [`Error::UnknownPartition`] if this consumer does not
-    /// read that partition.
+    /// [`Error::OffsetOutOfRange`] if the log does not have it; [`Error::NotAssigned`] if this consumer does not read
+    /// that partition.
     pub fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {
         self.fetcher.seek(partition, offset)
     }
@@ -287,10 +288,8 @@ impl Consumer {
         self.membership.as_ref().map(Membership::group)
     }
 
-    /// Notes in the page cache that everything before the positions of the last batch is done with.
-    ///
-    /// The records themselves must be at least as safe as the commit: were they lost to a power cut and the commit
-    /// not, the group would pass over those that are given their offsets later.
+    /// Notes in the page cache that everything before the positions of the last batch is done with. The records are
+    /// on the disk by now.
     fn append_commit(&self) -> Result<(Arc<crate::log::Log>, Offset)> {
         let membership = self.membership.as_ref().ok_or(Error::NoGroup)?;
         let commits: Vec<Commit> = self.fetcher.lent().collect();

@@ -1,7 +1,7 @@
 //! The one door to files: a trait with few, plain operations, which the disk implements and a simulator that can
 //! cut the power between any two of them.
 //!
-//! Public so that a program can run its own crash tests on [`Simulated`](simulated::Simulated) through
+//! Public so that a program can run its own crash tests on [`Simulated`] through
 //! `Broker::builder().fs(..)`; the trait itself follows the store's needs and may change in any release.
 //!
 //! What the store relies on, and the simulator therefore takes away wherever it can:
@@ -11,11 +11,11 @@
 //! - a failed sync says nothing about which bytes arrived, and a later success does not take that back;
 //! - a 512-byte sector is written whole or not at all.
 
-#[cfg(test)]
-mod conformance;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the door to the disk")]
 pub mod disk;
 pub mod simulated;
+#[cfg(test)]
+mod conformance;
 
 use std::fmt;
 use std::io;
@@ -65,6 +65,7 @@ pub trait Fs: Send + Sync + fmt::Debug + 'static {
 }
 
 /// An open file. Positions and lengths are in bytes.
+#[expect(clippy::len_without_is_empty, reason = "a length may fail to be had, and nobody asks for emptiness")]
 pub trait File: Send + Sync + fmt::Debug {
     /// Length of the file.
     fn len(&self) -> io::Result<u64>;

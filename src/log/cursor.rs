@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::BatchView;
-use crate::config::OnDamage;
 use crate::error::{Damage, Error, Result};
 use crate::log::Log;
 use crate::storage::frame::HEAD_LEN;
+use crate::storage::name::FileName;
 use crate::storage::segment::{FIRST_FRAME, Found, Segment};
 use crate::types::Offset;
 
@@ -113,13 +113,17 @@ impl Cursor {
             }
             let Some((segment, position)) = self.locate()? else { continue };
             let segment_end = segment.end_offset();
+            // All its records were read. Whether its seal has reached the disk is nobody's loss.
+            if self.next >= segment_end {
+                continue;
+            }
             match segment.at(position) {
                 Found::Batch { batch, end } => {
                     let header = batch.header();
                     let offsets = header.base_offset..header.end_offset();
                     if offsets.start > self.next {
                         self.place = Some((Arc::clone(&segment), position));
-                        self.pass_over(&segment, position, offsets.start, "offsets are missing")?;
+                        self.pass_over(segment.path(), position, offsets.start, "offsets are missing")?;
                         continue;
                     }
                     let start = position + HEAD_LEN;
@@ -132,10 +136,14 @@ impl Cursor {
                     return Ok(Some(Fetched { segment, bytes, offsets }));
                 }
                 Found::End => self.leave(&segment)?,
+                // Before the position: passed already, or none of this reader's business.
+                Found::Hole(hole) if hole.resume_offset.is_some_and(|offset| offset <= self.next) => {
+                    self.place = Some((segment, hole.resume));
+                }
                 Found::Hole(hole) => {
                     let to = hole.resume_offset.unwrap_or(segment_end).max(self.next);
                     self.place = Some((Arc::clone(&segment), position));
-                    self.pass_over(&segment, hole.position, to, hole.reason)?;
+                    self.pass_over(segment.path(), hole.position, to, hole.reason)?;
                     self.place = hole.resume_offset.map(|_| (segment, hole.resume));
                 }
             }
@@ -154,8 +162,10 @@ impl Cursor {
                 Ok(Some((segment, position)))
             }
             Err(Error::Damaged(damage)) if self.passes_over() => {
+                self.log.put_aside(&damage.path);
+                let damage = Damage { from: self.next.max(damage.from), ..(*damage).clone() };
                 self.next = self.next.max(damage.to);
-                self.skipped.push(Damage { from: self.next.min(damage.from), ..(*damage).clone() });
+                self.skipped.push(damage);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -166,21 +176,23 @@ impl Cursor {
     fn leave(&mut self, segment: &Arc<Segment>) -> Result<()> {
         let end = segment.end_offset();
         if end > self.next {
-            self.pass_over(segment, segment.committed(), end, "the segment ends before its last record")?;
+            // It was sealed here, so the next offset began a segment of its own.
+            let missing = FileName::Segment(self.next).path(&self.log.spec.dir);
+            self.pass_over(&missing, 0, end, "the file is missing")?;
         }
         self.place = None;
         Ok(())
     }
 
     fn passes_over(&self) -> bool {
-        self.log.spec.on_damage != OnDamage::Refuse
+        self.log.passes_over_damage()
     }
 
     /// Meets damage as the broker was told to: goes on behind it, or says it.
-    fn pass_over(&mut self, segment: &Arc<Segment>, position: u64, to: Offset, reason: &'static str) -> Result<()> {
+    fn pass_over(&mut self, path: &Path, position: u64, to: Offset, reason: &'static str) -> Result<()> {
         let damage = Damage {
             partition: self.log.partition().clone(),
-            path: segment.path().to_path_buf(),
+            path: path.to_path_buf(),
             position,
             from: self.next,
             to,
@@ -189,7 +201,7 @@ impl Cursor {
         if !self.passes_over() {
             return Err(Error::Damaged(Arc::new(damage)));
         }
-        self.log.segments.set_aside(&self.log, segment);
+        self.log.put_aside(path);
         self.next = to;
         if damage.from < damage.to {
             self.skipped.push(damage);

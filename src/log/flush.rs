@@ -197,7 +197,7 @@ impl Flush {
             segment.retire(&*log.spec.fs);
         }
         if !retired.is_empty() || end >= self.journal.lock().recovery_point.offset + CHECKPOINT_RECORDS {
-            self.checkpoint(log, end, segments.last());
+            self.checkpoint(log, end, segments.last(), !retired.is_empty());
         }
         Ok(())
     }
@@ -209,12 +209,15 @@ impl Flush {
         state.unsynced.drain(..sealed).collect()
     }
 
-    /// Notes how far the disk has come. Not synced: an older note is as good, only further from the end. A failure
-    /// is harmless for the same reason.
-    fn checkpoint(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>) {
+    /// Notes how far the disk has come. An older note is as good, only further from the end: so it is synced once a
+    /// segment, to bound what recovery walks after a power cut, and a failure is harmless.
+    fn checkpoint(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>, is_to_be_synced: bool) {
         let Some(recovery_point) = point_at(end, last) else { return };
         let mut journal = self.journal.lock();
-        let _ = journal.write(log, recovery_point, Left::Open);
+        let written = journal.write(log, recovery_point, Left::Open);
+        if written.is_ok() && is_to_be_synced {
+            let _ = journal.checkpoint.sync();
+        }
     }
 
     /// The first append of a session: from here on a crash must be seen as one.

@@ -13,7 +13,7 @@ pub(crate) mod flush;
 pub(crate) mod writer;
 pub(crate) mod cursor;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::log::flush::Flush;
 use crate::log::segments::Segments;
 use crate::log::worker::Worker;
 use crate::log::writer::LogWriter;
+use crate::storage::quarantine::Quarantine;
 use crate::storage::recovery::{self, RecoveryReport, Site};
 use crate::storage::segment::{Owner, SegmentWriter};
 use crate::sync::{AtomicU64, Ordering};
@@ -39,8 +40,8 @@ pub(crate) use cursor::{Cursor, Fetched};
 pub(crate) struct LogSpec {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
-    /// Where damaged files are put aside.
-    pub(crate) quarantine: PathBuf,
+    /// Where damaged files are put aside, if they are to be.
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) partition: TopicPartition,
     pub(crate) owner: Owner,
     pub(crate) segment_bytes: u64,
@@ -95,6 +96,7 @@ impl Log {
             owner: spec.owner,
             partition: &spec.partition,
             on_damage: spec.on_damage,
+            quarantine: &spec.quarantine,
         };
         let recovered = recovery::recover(site)?;
         let tail = match recovered.tail {
@@ -113,17 +115,30 @@ impl Log {
         });
         log.take_up_unsynced(recovered.durable.segment, tail.as_ref())?;
         let writer = LogWriter::new(Arc::clone(&log), tail, &recovered.spares);
+        if log.durable_end() < log.end() {
+            // What a dead process left in the page cache, for readers who see only what is on the disk.
+            if log.spec.fs.allows_threads() {
+                log.request_flush();
+            } else {
+                log.sync_to(log.end())?;
+            }
+        }
         Ok((log, writer))
     }
 
     /// Segments that a dead process left in the page cache are synced like those that this one writes.
+    /// Also where all records are on the disk: a seal may not be, and without it the segments behind are cut.
     fn take_up_unsynced(&self, durable_base: Offset, tail: Option<&SegmentWriter>) -> Result<()> {
         let tail_base = tail.map(|tail| tail.segment().base_offset());
         for base in self.segments.bases() {
-            if Some(base) == tail_base || base < durable_base || self.flush.durable() == self.end() {
+            if Some(base) == tail_base || base < durable_base {
                 continue;
             }
-            self.flush.begin_segment(self.segments.open_unsynced(self, base)?);
+            match self.segments.open_unsynced(self, base) {
+                // Recovery has said so, and was told to go on.
+                Err(Error::Damaged(_)) if self.passes_over_damage() => {}
+                opened => self.flush.begin_segment(opened?),
+            }
         }
         if let Some(tail) = tail {
             self.segments.keep(tail.segment());
@@ -170,7 +185,10 @@ impl Log {
     pub(crate) fn offset_for_time(self: &Arc<Self>, time: Timestamp, visibility: Visibility) -> Result<Offset> {
         let visible = self.visible_end(visibility);
         for base in self.segments.bases() {
-            let segment = self.segments.open(self, base)?;
+            let segment = match self.segments.open(self, base) {
+                Err(Error::Damaged(_)) if self.passes_over_damage() => continue,
+                opened => opened?,
+            };
             if segment.latest() < time {
                 continue;
             }
@@ -189,6 +207,17 @@ impl Log {
             }
         }
         Ok(visible)
+    }
+
+    fn passes_over_damage(&self) -> bool {
+        self.spec.on_damage != OnDamage::Refuse
+    }
+
+    /// Copies a damaged file aside, where that was asked for.
+    fn put_aside(&self, path: &Path) {
+        if self.spec.on_damage == OnDamage::Quarantine {
+            self.spec.quarantine.put_aside(&*self.spec.fs, path);
+        }
     }
 
     /// A batch whose checksums hold and whose records make no sense: whoever wrote it was not this crate.

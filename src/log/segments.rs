@@ -3,10 +3,8 @@
 //! A list of base offsets is all that a long log costs: opening a topic does not depend on its backlog, and what is
 //! mapped is what is being read, what is being written, and what is not yet on the disk.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
-use crate::config::OnDamage;
 use crate::error::{Damage, Error, Result};
 use crate::log::{Log, LogSpec};
 use crate::storage::name::FileName;
@@ -25,8 +23,6 @@ pub(crate) struct Segments {
     /// In offset order. Guards the list; files are opened under a slot's own lock only.
     slots: RwLock<Vec<Arc<Slot>>>,
     spares: Mutex<Spares>,
-    /// Segments of which a copy was put aside. Guards only itself.
-    set_aside: Mutex<BTreeSet<Offset>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +64,6 @@ impl Segments {
             log_start: AtomicU64::new(log_start),
             slots: RwLock::new(bases.iter().map(slot).collect()),
             spares: Mutex::default(),
-            set_aside: Mutex::default(),
         }
     }
 
@@ -195,6 +190,11 @@ impl Segments {
         self.make_spare(log, number, allocate, |_| Ok(()))
     }
 
+    /// Takes a spare back that could not become a segment.
+    pub(crate) fn give_back(&self, spare: Spare) {
+        self.spares.lock().ready.insert(0, spare);
+    }
+
     /// Makes spares until enough are ready. A failure is left to the appender, who meets it again and can say it.
     pub(crate) fn prepare(&self, log: &Log) {
         loop {
@@ -246,36 +246,5 @@ impl Segments {
     /// Says what the next segments are for.
     pub(crate) fn is_streaming(&self, is_streaming: bool) {
         self.spares.lock().is_streaming = is_streaming;
-    }
-
-    /// Copies a damaged segment into the quarantine, once. A copy that fails is tried again when it is met again.
-    pub(crate) fn set_aside(&self, log: &Log, segment: &Segment) {
-        let LogSpec { fs, quarantine, on_damage, partition, .. } = &log.spec;
-        if *on_damage != OnDamage::Quarantine || self.set_aside.lock().contains(&segment.base_offset()) {
-            return;
-        }
-        let name = format!("{partition}-{:020}.log", segment.base_offset());
-        let copy = || -> std::io::Result<()> {
-            fs.create_dir(quarantine)?;
-            let from = fs.open_read(segment.path())?;
-            let path = quarantine.join(name);
-            let to = match fs.create(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-                created => created?,
-            };
-            let (mut buffer, mut at) = (vec![0; 1 << 20], 0);
-            loop {
-                match from.read_at(&mut buffer, at)? {
-                    0 => break,
-                    read => to.write_at(&buffer[..read], at)?,
-                }
-                at += buffer.len() as u64;
-            }
-            to.sync_data()?;
-            fs.sync_dir(quarantine)
-        };
-        if copy().is_ok() {
-            self.set_aside.lock().insert(segment.base_offset());
-        }
     }
 }

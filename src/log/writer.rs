@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 use crate::log::{Log, LogSpec};
 use crate::storage::segment::{FIRST_FRAME, Header, Pace, SegmentWriter, Span};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
@@ -110,7 +110,7 @@ impl LogWriter {
         reserve(&self.log, current, len)
     }
 
-    /// Begins a new segment and seals the last one. Nothing is synced here. If it fails nothing has changed.
+    /// Seals the last segment and begins a new one. Nothing is synced here. If it fails no record has changed.
     fn roll(&mut self, len: usize) -> Result<()> {
         let log = &self.log;
         if let Some(current) = &mut self.current {
@@ -119,13 +119,23 @@ impl LogWriter {
         let LogSpec { fs, owner, segment_bytes, .. } = &log.spec;
         let spare = log.segments.take_spare(log, FIRST_FRAME + len as u64)?;
         let header = Header { generation: fs.random(), base_offset: self.end, bytes: *segment_bytes, owner: *owner };
-        let next = SegmentWriter::create(&**fs, spare, header)
-            .map_err(|e| log.space_error("begin a segment in", &log.spec.dir, e, *segment_bytes))?;
+        let failed = |e| log.space_error("begin a segment in", &log.spec.dir, e, *segment_bytes);
+        if let Err(error) = spare.label(&header) {
+            log.segments.give_back(spare);
+            return Err(failed(error));
+        }
+        // Sealed before the next one has its name: a process that dies between the two leaves a log that ends in a
+        // sealed segment, and not one that looks as if frames were missing. Should the name fail, the next append
+        // tries again.
         if let Some(mut current) = self.current.take()
             && let Err(error) = current.seal()
         {
             return Err(log.flush.fence_off(log, error));
         }
+        let next = SegmentWriter::create(&**fs, spare, header).map_err(|(spare, error)| {
+            log.segments.give_back(spare);
+            failed(error)
+        })?;
         log.segments.push(next.segment());
         log.flush.begin_segment(Arc::clone(next.segment()));
         self.current = Some(next);
@@ -177,7 +187,7 @@ impl Log {
 
     /// What the system said when it was asked for space.
     pub(crate) fn space_error(&self, what: &'static str, path: &Path, error: io::Error, needed: u64) -> Error {
-        if error.kind() != io::ErrorKind::StorageFull && error.kind() != io::ErrorKind::QuotaExceeded {
+        if !is_full(&error) {
             return Error::io(what, path, error);
         }
         let LogSpec { fs, dir, min_free, .. } = &self.spec;

@@ -36,6 +36,14 @@ pub(crate) struct Accumulator {
     open: Mutex<Open>,
 }
 
+/// A record was taken.
+pub(crate) struct Collected {
+    pub(crate) completion: Arc<Completion>,
+    pub(crate) index: u32,
+    /// A batch was full, with it or before it, and is on its way.
+    pub(crate) has_sent: bool,
+}
+
 /// A record that was taken: which batch it went into, and as which.
 #[derive(Clone)]
 pub(crate) struct Receipt {
@@ -102,21 +110,19 @@ impl Accumulator {
         appended
     }
 
-    /// Appends records now, behind those that are held: as one batch, or as few as their size allows. Tells each
-    /// record's offset by its number, and returns the offset behind the last.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send); those that were told are in the log, the others are not.
+    /// Appends records now, behind those that are held: as one batch, or as few as their size allows. Tells the offset
+    /// of each that was appended by its number, and returns the offset behind the last of them, and why there were no
+    /// more.
     pub(crate) fn send_batches<'r, 'b: 'r>(
         &self,
         records: impl Iterator<Item = (usize, &'r Record<'b>)>,
         mut tell: impl FnMut(usize, Offset),
-    ) -> Result<Offset> {
+    ) -> (Option<Offset>, Result<()>) {
         let mut open = self.open.lock();
         self.submit(&mut open);
         let builder = &mut open.builder;
         let now = self.collecting.clock.now();
-        let (mut numbers, mut end) = (Vec::new(), 0);
+        let (mut numbers, mut end) = (Vec::new(), None);
         let mut append = |builder: &mut BatchBuilder, numbers: &mut Vec<usize>| -> Result<()> {
             if builder.is_empty() {
                 return Ok(());
@@ -124,7 +130,7 @@ impl Accumulator {
             let base = self.append(builder);
             builder.clear();
             let base = base?;
-            end = base + numbers.len() as u64;
+            end = Some(base + numbers.len() as u64);
             numbers.drain(..).zip(base..).for_each(|(number, offset)| tell(number, offset));
             Ok(())
         };
@@ -142,7 +148,7 @@ impl Accumulator {
         };
         let filled = fill();
         open.builder.clear();
-        filled.map(|()| end)
+        (end, filled)
     }
 
     fn append(&self, builder: &mut BatchBuilder) -> Result<Offset> {
@@ -154,22 +160,24 @@ impl Accumulator {
     ///
     /// # Errors
     /// What is wrong with the record, which is then not taken.
-    pub(crate) fn collect(self: &Arc<Self>, record: &Record<'_>) -> Result<(Arc<Completion>, u32)> {
+    pub(crate) fn collect(self: &Arc<Self>, record: &Record<'_>) -> Result<Collected> {
         let size = encoded_len(record);
         self.check_size(size)?;
         let limit = self.collecting.batch_bytes.min(self.batch_bytes_max);
         let mut open = self.open.lock();
-        if !open.builder.is_empty() && open.builder.len() + size - HEADER_LEN > limit {
+        let has_no_room = !open.builder.is_empty() && open.builder.len() + size - HEADER_LEN > limit;
+        if has_no_room {
             self.submit(&mut open);
         }
         let index = open.builder.push(record, self.collecting.clock.now()).map_err(invalid)?;
         let completion = Arc::clone(open.completion.get_or_insert_with(|| Arc::new(Completion::new())));
-        if self.collecting.linger.is_zero() || open.builder.len() >= limit {
+        let is_full = self.collecting.linger.is_zero() || open.builder.len() >= limit;
+        if is_full {
             self.submit(&mut open);
         } else if index == 0 {
             self.linger(&mut open);
         }
-        Ok((completion, index))
+        Ok(Collected { completion, index, has_sent: has_no_room || is_full })
     }
 
     fn check_size(&self, size: usize) -> Result<()> {
@@ -196,14 +204,9 @@ impl Accumulator {
             return;
         }
         let mut open = self.open.lock();
-        if open.is_for(completion) {
+        if open.completion.as_ref().is_some_and(|held| Arc::ptr_eq(held, completion)) {
             self.submit(&mut open);
         }
-    }
-
-    /// Whether this is the batch that is being filled.
-    pub(crate) fn holds(&self, completion: &Arc<Completion>) -> bool {
-        !completion.is_known() && self.open.lock().is_for(completion)
     }
 
     /// Sends the open batch, if there is one.
@@ -269,10 +272,6 @@ impl Accumulator {
 }
 
 impl Open {
-    fn is_for(&self, completion: &Arc<Completion>) -> bool {
-        self.completion.as_ref().is_some_and(|held| Arc::ptr_eq(held, completion))
-    }
-
     /// Forgets batches of which the outcome is known, and keeps what they came to.
     fn settle(&mut self) {
         let Self { unsettled, end, refusal, .. } = self;

@@ -15,7 +15,7 @@ pub use ticket::Ticket;
 
 use crate::config::Acks;
 use crate::error::{Error, Result};
-use crate::producer::accumulator::{Accumulator, Collecting, Receipt};
+use crate::producer::accumulator::{Accumulator, Collected, Collecting, Receipt};
 use crate::record::{Record, SendError};
 use crate::time::Deadline;
 use crate::topic::Topic;
@@ -199,20 +199,16 @@ impl Producer {
     /// # Errors
     /// [`SendError`] gives the record back if it cannot be taken. What happens to it later the ticket tells.
     pub fn send_nowait<'a>(&mut self, record: Record<'a>) -> Result<Ticket, SendError<'a>> {
+        let acks = self.collecting.acks;
         let taken = self.choose(&record).and_then(|partition| {
             let accumulator = Arc::clone(self.accumulator(partition)?);
-            let (completion, index) = accumulator.collect(&record)?;
-            Ok(Ticket::new(Receipt { accumulator, completion, index, acks: self.collecting.acks }))
-        });
-        match taken {
-            Ok(ticket) => {
-                if record.key.is_none() && ticket.is_sent() {
-                    self.unstick();
-                }
-                Ok(ticket)
+            let Collected { completion, index, has_sent } = accumulator.collect(&record)?;
+            if has_sent && record.key.is_none() {
+                self.unstick();
             }
-            Err(error) => Err(SendError::new(record, error)),
-        }
+            Ok(Ticket::new(Receipt { accumulator, completion, index, acks }))
+        });
+        taken.map_err(|error| SendError::new(record, error))
     }
 
     /// Sends many records at once and waits until they are as safe as the acks say. The result is in their order.
@@ -235,17 +231,27 @@ impl Producer {
         let mut partitions = chosen.clone();
         partitions.sort_unstable();
         partitions.dedup();
+        // Before anything is sent: a partition that is not there refuses them all.
+        partitions.iter().try_for_each(|partition| self.topic.partition(*partition).map(drop))?;
+        let acks = self.collecting.acks;
         let mut ends = Vec::with_capacity(partitions.len());
+        let mut refusal = None;
         for partition in partitions {
             let accumulator = self.accumulator(partition)?;
             let mine = (0..records.len()).filter(|at| chosen[*at] == partition);
-            let end = accumulator.send_batches(mine.map(|at| (at, &records[at])), |at, offset| {
+            let (end, sent_all) = accumulator.send_batches(mine.map(|at| (at, &records[at])), |at, offset| {
                 sent[at] = Some(RecordMetadata { partition, offset });
-            })?;
-            ends.push((Arc::clone(accumulator), end));
+            });
+            ends.extend(end.map(|end| (Arc::clone(accumulator.partition()), end)));
+            if let Err(error) = sent_all {
+                refusal = Some(error);
+                break;
+            }
         }
         self.unstick();
-        ends.iter().try_for_each(|(accumulator, end)| accumulator.partition().wait_for(self.collecting.acks, *end))
+        // Those that are in the log are to be as safe as was asked for, also where others were refused.
+        ends.iter().try_for_each(|(partition, end)| partition.wait_for(acks, *end))?;
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Sends what is held back and waits until everything sent so far is as safe as the acks say.
@@ -300,6 +306,7 @@ impl Producer {
 
     /// The partition of a record: its own wish, the partitioner's word, or the one that is being filled.
     fn choose(&self, record: &Record<'_>) -> Result<PartitionId> {
+        self.topic.home().check_open()?;
         if let Some(partition) = record.partition {
             return Ok(partition);
         }

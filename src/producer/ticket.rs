@@ -23,11 +23,12 @@ use crate::types::Offset;
 /// the producer's acks are fulfilled. Whoever waits has the batch sent at once, without regard to linger. Dropping a
 /// ticket does not take the record back; an error that nobody sees in a ticket is told by the next
 /// [`flush`](crate::Producer::flush).
-#[must_use = "a ticket says whether the record was taken; if that does not matter, `let _ =` says so"]
+#[must_use = "a ticket says whether the record was taken; if that does not matter, `drop` it"]
 pub struct Ticket {
     receipt: Receipt,
-    appended: Waiting<Done>,
-    durable: UntilDurable,
+    /// For tasks; `None` until first polled.
+    appended: Option<Waiting<Done>>,
+    durable: Option<UntilDurable>,
 }
 
 /// Leads to the news of a batch.
@@ -43,9 +44,7 @@ impl Deref for Done {
 
 impl Ticket {
     pub(crate) fn new(receipt: Receipt) -> Self {
-        let appended = Waiting::new(Done(Arc::clone(&receipt.completion)));
-        let durable = UntilDurable::new(receipt.accumulator.partition().log());
-        Self { receipt, appended, durable }
+        Self { receipt, appended: None, durable: None }
     }
 
     /// Waits until the record is as safe as the producer's acks say, and returns its offset.
@@ -64,11 +63,6 @@ impl Ticket {
     /// `Err` with the ticket if the time has passed, and within `Ok` as [`wait`](Self::wait).
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<Offset, TicketError>, Self> {
         self.receipt.wait(Deadline::after(timeout)).ok_or(self)
-    }
-
-    /// Whether the record's batch is on its way, or further.
-    pub(crate) fn is_sent(&self) -> bool {
-        !self.receipt.accumulator.holds(&self.receipt.completion)
     }
 
     /// The partition the record goes to.
@@ -100,6 +94,7 @@ impl Future for Ticket {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { receipt, appended, durable } = self.get_mut();
         receipt.accumulator.submit_if_holding(&receipt.completion);
+        let appended = appended.get_or_insert_with(|| Waiting::new(Done(Arc::clone(&receipt.completion))));
         let offset = match appended.poll_ready(cx, || receipt.completion.outcome(receipt.index)) {
             Poll::Ready(Ok(offset)) => offset,
             Poll::Ready(Err(refused)) => return Poll::Ready(Err(refused)),
@@ -109,6 +104,7 @@ impl Future for Ticket {
             return Poll::Ready(Ok(offset));
         }
         let log = receipt.accumulator.partition().log();
+        let durable = durable.get_or_insert_with(|| UntilDurable::new(log));
         durable.poll(cx, log, offset + 1).map(|synced| synced.map(|()| offset).map_err(not_durable))
     }
 }

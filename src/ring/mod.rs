@@ -1,4 +1,4 @@
-//! Lock-free mechanisms under a partition: a bounded [`Queue`], a [`Combiner`] in which whoever holds the pen
+//! Lock-free mechanisms under a partition: a bounded queue, a [`Combiner`] in which whoever holds the pen
 //! writes for the others, and a [`Notify`] that costs next to nothing while nobody waits.
 //!
 //! They know no records and no files. What another thread can see of them goes through `crate::sync`, so the models
@@ -20,4 +20,3 @@ mod loom_tests;
 
 pub(crate) use combiner::{Combiner, Writer};
 pub(crate) use notify::{Notify, Waiting, wait_any};
-pub(crate) use queue::{Drain, Queue};

@@ -298,12 +298,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::sync::{AtomicBool, AtomicU32};
+    use crate::sync::AtomicBool;
 
     /// A waker that counts, and one that panics.
     #[derive(Default)]
     struct Woken {
-        times: AtomicU32,
+        times: AtomicUsize,
         is_fragile: bool,
     }
 
@@ -315,7 +315,7 @@ mod tests {
     }
 
     impl Woken {
-        fn times(&self) -> u32 {
+        fn times(&self) -> usize {
             self.times.load(Ordering::Relaxed)
         }
     }
@@ -440,15 +440,15 @@ mod tests {
 
     #[test]
     fn with_more_threads_than_cores_a_turn_that_goes_round_is_never_lost() {
-        const THREADS: u32 = 6;
-        const TURNS: u32 = 3_000;
+        const THREADS: usize = 6;
+        const TURNS: usize = 3_000;
         let notify = Notify::new();
-        let turn = AtomicU32::new(0);
+        let turn = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (notify, turn) = (&notify, &turn);
                 scope.spawn(move || {
-                    for mine in (thread..TURNS).step_by(THREADS as usize) {
+                    for mine in (thread..TURNS).step_by(THREADS) {
                         let come = || (turn.load(Ordering::Relaxed) == mine).then_some(());
                         notify.wait(Deadline::never(), come).expect("there is no deadline");
                         turn.store(mine + 1, Ordering::Relaxed);

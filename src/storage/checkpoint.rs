@@ -14,7 +14,7 @@ use crate::storage::name::CONTROL;
 use crate::types::Offset;
 
 const MAGIC: &[u8; 8] = b"HWCNTRL\0"; // F-5
-const VERSION: u32 = 1;
+const VERSION: u32 = 1; // F-18
 const SLOT_LEN: u64 = 4096;
 const CRC_AT: usize = 84;
 const SLOT_USED: usize = CRC_AT + 4; // F-5: well within one sector

@@ -166,8 +166,9 @@ mod tests {
     use super::*;
 
     fn map_of(words: usize) -> Arc<Map> {
-        let words: Arc<[std::sync::atomic::AtomicU64]> = (0..words).map(|_| 0.into()).collect();
-        Arc::new(Map::new(Region::Memory(words), 0))
+        let len = words * size_of::<u64>();
+        let words = (0..words).map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
+        Arc::new(Map::new(Region::Memory(Arc::new(words), len), 0))
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::fs::{File, Fs};
 use crate::storage::checkpoint::{Checkpoint, Control, Left, RecoveryPoint};
 use crate::storage::frame::{self, Frame, HEAD_LEN, Head, Kind, Place};
 use crate::storage::name::FileName;
+use crate::storage::quarantine::Quarantine;
 use crate::storage::segment::{FIRST_FRAME, Header, NoHeader, Owner, Span, Tail, VERSION_SUPPORTED};
 use crate::types::{Offset, TopicPartition};
 
@@ -32,6 +33,7 @@ pub(crate) struct Site<'a> {
     /// For errors and reports.
     pub(crate) partition: &'a TopicPartition,
     pub(crate) on_damage: OnDamage,
+    pub(crate) quarantine: &'a Quarantine,
 }
 
 /// How the last session of a partition ended, and what was done about it.
@@ -110,14 +112,23 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     let ended = ended(control.as_ref(), bases.is_empty(), boot_id);
     let control = control.unwrap_or_else(|| rebuilt(&bases, boot_id));
     drop_before_start(site, &mut bases, control.log_start)?;
-    if control.left == Left::Fenced {
+    // What a failed sync left in the cache is not on the disk and never will be, and the note of it may have failed too.
+    // After a process has merely died this costs a walk that reads from the disk: what waits to be written stays.
+    if matches!(ended, Ended::Fenced | Ended::ProcessDied) {
         for base in bases.iter().filter(|base| **base >= control.recovery_point.segment) {
             let path = FileName::Segment(*base).path(dir);
             let forget = || -> io::Result<()> { fs.open(&path)?.forget_cache() };
             forget().map_err(|e| Error::io("drop the cache of", &path, e))?;
         }
     }
-    let mut walk = LogWalk::new(site, ended, &bases, control.recovery_point);
+    let start = match bases.last() {
+        // A segment gets its name only after the one before it was sealed, so all but the last are complete.
+        Some(last) if ended == Ended::ProcessDied && *last > control.recovery_point.segment => {
+            RecoveryPoint { offset: *last, segment: *last, position: FIRST_FRAME }
+        }
+        _ => control.recovery_point,
+    };
+    let mut walk = LogWalk::new(site, ended, &bases, start);
     walk.run()?;
     let LogWalk { end, tail, keep, reason, skipped, .. } = walk;
     let report =
@@ -136,8 +147,14 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     };
     match ended {
         Ended::Closed => {}
-        Ended::ProcessDied => recovered.clear_tail(site, reason)?,
+        Ended::ProcessDied => {
+            recovered.clear_tail(site, reason)?;
+            // It says that the log is open, perhaps in the page cache alone: on the disk it may still be closed.
+            let path = dir.join(crate::storage::name::CONTROL);
+            recovered.checkpoint.sync().map_err(|e| Error::io("sync", &path, e))?;
+        }
         Ended::New | Ended::MachineDied | Ended::Fenced => {
+            recovered.drop_spares(site)?;
             recovered.cut_tail(site, keep, reason)?;
             recovered.durable = recovered.end;
             let control = Control {
@@ -251,6 +268,16 @@ impl Recovered {
         Ok(())
     }
 
+    /// A spare may be a segment that lost its name to the power cut, with frames in it: were it used again, another
+    /// power cut could keep the name that it gets and lose the header that makes those frames void.
+    fn drop_spares(&mut self, site: Site<'_>) -> Result<()> {
+        for number in self.spares.drain(..) {
+            let path = FileName::Spare(number).path(site.dir);
+            site.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
     /// After the machine died: cuts everything behind the last good frame, for good.
     fn cut_tail(&mut self, site: Site<'_>, keep: usize, reason: Option<&'static str>) -> Result<()> {
         // From the end, so that an interruption leaves no gap that looks like a log.
@@ -336,24 +363,52 @@ impl<'a> LogWalk<'a> {
             if self.ended == Ended::Closed && is_last {
                 return self.take_closed(file, header);
             }
-            let stop = self.segment(&*file, &header)?;
-            match stop {
+            match self.segment(&*file, &header)? {
                 Stop::Sealed if is_last => return Ok(()),
                 Stop::Sealed if self.bases[at + 1] == self.end.offset => at += 1,
-                Stop::Broken(reason) if is_last || !self.is_whole() => return self.stop_at(at, file, header, reason),
-                Stop::Sealed if !self.is_whole() => {
-                    return self.stop_at(at, file, header, "the segments behind it do not follow");
-                }
-                Stop::Sealed | Stop::Broken(_) => {
-                    let reason = match stop {
-                        Stop::Broken(reason) => reason,
-                        Stop::Sealed => "the segments do not follow each other",
-                    };
-                    self.damage(self.end.position, self.bases[at + 1], reason)?;
+                Stop::Sealed if self.is_whole() => {
+                    self.damage(self.end.position, self.bases[at + 1], "the segments do not follow each other")?;
                     at += 1;
                 }
+                Stop::Sealed => return self.stop_at(at, file, header, "the segments behind it do not follow"),
+                Stop::Broken(reason) if self.is_whole() => match self.next_whole(&*file, &header)? {
+                    // Not a tail: what was written after it is there.
+                    Some((position, offset)) => {
+                        self.damage(self.end.position, offset, reason)?;
+                        self.end.position = position;
+                    }
+                    None if is_last => return self.stop_at(at, file, header, reason),
+                    None => {
+                        self.damage(self.end.position, self.bases[at + 1], reason)?;
+                        at += 1;
+                    }
+                },
+                Stop::Broken(reason) => return self.stop_at(at, file, header, reason),
             }
         }
+    }
+
+    /// The next whole batch behind a broken one: its place and first offset. Not further on than the largest batch
+    /// reaches.
+    fn next_whole(&self, file: &dyn File, header: &Header) -> Result<Option<(u64, Offset)>> {
+        let mut window = Window::new(file, header);
+        let broken = self.end.position;
+        let reach = header.bytes.min(broken + header.bytes / 4 + frame::ALIGN);
+        let mut position = broken + frame::ALIGN;
+        while position + HEAD_LEN <= reach {
+            let frame = window.frame(position).map_err(|e| self.unreadable(header, e))?;
+            if let Ok(Some((span, _))) = frame
+                && span.base_offset > self.end.offset
+            {
+                return Ok(Some((position, span.base_offset)));
+            }
+            position += frame::ALIGN;
+        }
+        Ok(None)
+    }
+
+    fn unreadable(&self, header: &Header, error: io::Error) -> Error {
+        Error::io("read", FileName::Segment(header.base_offset).path(self.site.dir), error)
     }
 
     /// Whether everything that was committed must be there.
@@ -407,7 +462,8 @@ impl<'a> LogWalk<'a> {
             return Ok(());
         }
         let next = self.bases.get(at + 1).copied();
-        self.damage(0, next.unwrap_or(self.end.offset), reason)?;
+        // None of it can be read, also what was known to be on the disk.
+        self.damage_from(base, 0, next.unwrap_or(self.end.offset), reason)?;
         match next {
             Some(next) => {
                 self.end = RecoveryPoint { offset: next, segment: next, position: FIRST_FRAME };
@@ -444,11 +500,9 @@ impl<'a> LogWalk<'a> {
             if position + HEAD_LEN > header.bytes {
                 return Ok(Stop::Sealed);
             }
-            let frame = window
-                .frame(position)
-                .map_err(|e| Error::io("read", FileName::Segment(header.base_offset).path(self.site.dir), e))?;
-            match frame {
+            match window.frame(position).map_err(|e| self.unreadable(header, e))? {
                 Ok(None) => return Ok(Stop::Sealed),
+                // F-13: offsets have no gaps.
                 Ok(Some((span, _))) if span.base_offset != self.end.offset => {
                     return Ok(Stop::Broken("a batch does not follow the one before it"));
                 }
@@ -463,17 +517,24 @@ impl<'a> LogWalk<'a> {
 
     /// Meets damage as the broker was told to.
     fn damage(&mut self, position: u64, to: Offset, reason: &'static str) -> Result<()> {
+        self.damage_from(self.end.offset, position, to, reason)
+    }
+
+    fn damage_from(&mut self, from: Offset, position: u64, to: Offset, reason: &'static str) -> Result<()> {
         let damage = Damage {
             partition: self.site.partition.clone(),
             path: FileName::Segment(self.end.segment).path(self.site.dir),
             position,
-            from: self.end.offset,
+            from,
             to: to.max(self.end.offset),
             reason,
         };
         match self.site.on_damage {
             OnDamage::Refuse => Err(Error::Damaged(Arc::new(damage))),
-            OnDamage::Skip | OnDamage::Quarantine => {
+            on_damage => {
+                if on_damage == OnDamage::Quarantine {
+                    self.site.quarantine.put_aside(self.site.fs, &damage.path);
+                }
                 self.end.offset = damage.to;
                 self.skipped.push(damage);
                 Ok(())

@@ -25,7 +25,7 @@ const PAGE: u64 = 4096;
 pub(crate) const FIRST_FRAME: u64 = 4096;
 
 const MAGIC: &[u8; 8] = b"HWSEGMT\0"; // F-7
-const VERSION: u32 = 1;
+const VERSION: u32 = 1; // F-18
 const CRC_AT: usize = 64;
 const HEADER_USED: usize = CRC_AT + 4;
 
@@ -132,6 +132,11 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
+    /// Writes the header of the segment that it is to become.
+    pub(crate) fn label(&self, header: &Header) -> io::Result<()> {
+        self.file.write_at(&header.encode(), 0)
+    }
+
     /// Makes the file `spare-number.log`, or takes the one that is there, of `bytes` bytes, of which the first
     /// `allocate` get blocks.
     pub(crate) fn make(fs: &dyn Fs, dir: &Path, number: u64, bytes: u64, allocate: u64) -> io::Result<Self> {
@@ -428,11 +433,12 @@ impl Segment {
     /// Brings in the pages that the appender will come to next, so that it finds them there: a fault costs it as much
     /// as ten small appends.
     pub(crate) fn populate_ahead(&self) {
-        // Relaxed, twice: hints; one thread does this.
+        // Relaxed: hints; one thread does this.
         let wanted = self.wanted.load(Ordering::Relaxed) / PAGE * PAGE;
         let start = self.populated.load(Ordering::Relaxed).max(self.committed()).next_multiple_of(PAGE);
         if start < wanted {
             self.map.populate(start..wanted);
+            // Relaxed: as above.
             self.populated.store(wanted, Ordering::Relaxed);
         }
     }
@@ -493,11 +499,14 @@ pub(crate) struct Tail {
 impl SegmentWriter {
     /// Turns a spare into the segment that begins at `header.base_offset`. Nothing is synced here: whoever syncs the
     /// first batch syncs the file and its directory.
-    pub(crate) fn create(fs: &dyn Fs, spare: Spare, header: Header) -> io::Result<Self> {
-        let Spare { path, file, map, allocated } = spare;
-        let segment_path = FileName::Segment(header.base_offset).path(parent(&path));
-        file.write_at(&header.encode(), 0)?;
-        fs.rename(&path, &segment_path)?;
+    ///
+    /// The spare must be [labelled](Spare::label) with that header. If it cannot get its name it comes back.
+    pub(crate) fn create(fs: &dyn Fs, spare: Spare, header: Header) -> Result<Self, (Spare, io::Error)> {
+        let segment_path = FileName::Segment(header.base_offset).path(parent(&spare.path));
+        if let Err(error) = fs.rename(&spare.path, &segment_path) {
+            return Err((spare, error));
+        }
+        let Spare { file, map, allocated, .. } = spare;
         let mut writer = map.writer();
         writer.commit(FIRST_FRAME);
         let segment = Arc::new(Segment {

@@ -145,7 +145,7 @@ fn or_panicked<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("a producer panicked".into()))
 }
 
-/// Appends until `run` or `quota` is used up.
+/// Appends until `run` or `quota` is used up, and leaves nothing held back.
 fn pump<P: Producer>(producer: &mut P, source: &mut Source, work: &Work, run: Duration, quota: u64) -> Result<()> {
     // A look at the clock costs as much as a fast append: seldom enough to vanish, often enough to stop in time.
     let looks_every = if work.level == Level::Synced { 1 } else { (64 / work.batch).max(1) };
@@ -160,7 +160,7 @@ fn pump<P: Producer>(producer: &mut P, source: &mut Source, work: &Work, run: Du
             }
         }
     }
-    Ok(())
+    producer.finish()
 }
 
 fn fill<L: Log>(log: &L, record_bytes: usize, records: u64) -> Result<Figures> {
@@ -169,6 +169,7 @@ fn fill<L: Log>(log: &L, record_bytes: usize, records: u64) -> Result<Figures> {
     while source.taken() < records {
         producer.send_batch(source.batch(FILL_BATCH))?;
     }
+    producer.finish()?;
     log.settle()?;
     // The process dies as on the field: nothing is closed, nothing dropped.
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
@@ -306,13 +307,19 @@ mod tests {
     struct Lossy {
         records: Mutex<Vec<Vec<u8>>>,
         keeps: usize,
+        /// Whether records wait in their producer until it is asked to finish.
+        holds_back: bool,
+    }
+
+    fn lossy(keeps: usize) -> Lossy {
+        Lossy { records: Mutex::default(), keeps, holds_back: false }
     }
 
     impl Log for Lossy {
         type Producer<'a> = LossyProducer<'a>;
 
         fn producer(&self) -> Result<LossyProducer<'_>> {
-            Ok(LossyProducer { log: self, nth: 0 })
+            Ok(LossyProducer { log: self, nth: 0, held: Vec::new() })
         }
 
         fn read_all(&self, tally: &mut Tally) -> Result<()> {
@@ -341,6 +348,7 @@ mod tests {
     struct LossyProducer<'a> {
         log: &'a Lossy,
         nth: usize,
+        held: Vec<Vec<u8>>,
     }
 
     impl Producer for LossyProducer<'_> {
@@ -348,8 +356,13 @@ mod tests {
             assert!(self.log.keeps > 0, "asked to panic");
             self.nth += 1;
             if self.nth.is_multiple_of(self.log.keeps) {
-                self.log.records.lock().expect("not poisoned").push(record.to_vec());
+                self.held.push(record.to_vec());
             }
+            if self.log.holds_back { Ok(()) } else { self.finish() }
+        }
+
+        fn finish(&mut self) -> Result<()> {
+            self.log.records.lock().expect("not poisoned").append(&mut self.held);
             Ok(())
         }
 
@@ -365,25 +378,26 @@ mod tests {
     #[test]
     fn a_log_that_keeps_everything_passes() {
         for batch in [1, 100] {
-            let log = Lossy { records: Mutex::default(), keeps: 1 };
-            append(&log, 2, &work(batch)).expect("nothing was lost");
+            append(&lossy(1), 2, &work(batch)).expect("nothing was lost");
         }
-        let log = Lossy { records: Mutex::default(), keeps: 1 };
-        tail(&log, 100, 1000, Duration::from_millis(20)).expect("nothing was lost");
+        tail(&lossy(1), 100, 1000, Duration::from_millis(20)).expect("nothing was lost");
     }
 
     #[test]
     fn a_log_that_loses_records_gets_no_figure() {
-        let log = Lossy { records: Mutex::default(), keeps: 2 };
-        append(&log, 2, &work(1)).expect_err("half of the records are gone");
-        let log = Lossy { records: Mutex::default(), keeps: 2 };
-        tail(&log, 100, 1000, Duration::from_millis(20)).expect_err("half of the records are gone");
+        append(&lossy(2), 2, &work(1)).expect_err("half of the records are gone");
+        tail(&lossy(2), 100, 1000, Duration::from_millis(20)).expect_err("half of the records are gone");
+    }
+
+    #[test]
+    fn what_a_producer_holds_back_is_appended_before_the_clock_stops() {
+        let log = Lossy { holds_back: true, ..lossy(1) };
+        append(&log, 2, &work(1)).expect("nothing was left behind in a producer");
     }
 
     #[test]
     fn a_producer_that_panics_fails_the_cell_and_stops_nobody() {
-        let log = Lossy { records: Mutex::default(), keeps: 0 };
-        append(&log, 2, &work(1)).expect_err("every append panics");
+        append(&lossy(0), 2, &work(1)).expect_err("every append panics");
     }
 
     #[test]

@@ -69,6 +69,11 @@ pub(crate) trait Producer {
 
     /// Appends all of `batch`; a peer without such a call loops, and its card says so.
     fn send_batch(&mut self, batch: Batch<'_>) -> Result<()>;
+
+    /// Returns when nothing is held back any more and every append of this producer has succeeded.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a reader of the tables must know about a peer.
@@ -86,6 +91,9 @@ pub(crate) struct Card {
     pub(crate) batch_loops: &'static [Level],
     /// Whether a consumer can follow the log while it grows.
     pub(crate) follows: bool,
+    /// The row of a call that returns before its record is in the log: a second row of the same peer, which has a
+    /// place only where records are appended one by one without sync, and is left out elsewhere.
+    pub(crate) returns_early: bool,
     /// Findings from the peer's source that a figure alone would hide.
     pub(crate) notes: &'static [&'static str],
 }

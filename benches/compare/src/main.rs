@@ -2,7 +2,6 @@
 
 mod cell;
 mod harness;
-#[cfg(feature = "headwater")]
 mod headwater;
 mod machine;
 mod peers;

@@ -38,6 +38,9 @@ pub(crate) fn table(task: &Task, cards: &[Card], outcomes: &[Outcome]) -> String
     let own = cards.iter().zip(outcomes).find(|(card, _)| card.name == HEADWATER).map(|(_, outcome)| outcome);
     let mut remarks = String::new();
     for (card, outcome) in cards.iter().zip(outcomes) {
+        if matches!(outcome, Outcome::LeftOut) {
+            continue;
+        }
         let version = machine::locked_version(card.package);
         let _ = write!(text, "| {} | {version} | {} | {} |", card.name, card.check, on_return(task, card));
         let loops = loops_over_batch(task, card);
@@ -55,7 +58,7 @@ pub(crate) fn table(task: &Task, cards: &[Card], outcomes: &[Outcome]) -> String
                     let mark = if loops { " †" } else { "" };
                     let _ = write!(text, " {figure}{mark} | {} |", ratio.map_or("–".to_owned(), show_ratio));
                 }
-                Outcome::Excused(_) => text.push_str(" – | – |"),
+                Outcome::Excused(_) | Outcome::LeftOut => text.push_str(" – | – |"),
                 Outcome::Failed(_) => text.push_str(" failed | – |"),
             }
         }
@@ -70,7 +73,7 @@ pub(crate) fn table(task: &Task, cards: &[Card], outcomes: &[Outcome]) -> String
             Outcome::Measured(_) if loops => {
                 let _ = writeln!(remarks, "- {}: † a loop over single appends", card.name);
             }
-            Outcome::Measured(_) => {}
+            Outcome::Measured(_) | Outcome::LeftOut => {}
         }
     }
     if !remarks.is_empty() {

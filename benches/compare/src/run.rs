@@ -19,6 +19,8 @@ const SIGKILL: i32 = 9;
 
 /// How one peer did in one task.
 pub(crate) enum Outcome {
+    /// The row has no place in the task's table.
+    LeftOut,
     /// The peer does not offer what the task asks for.
     Excused(&'static str),
     Failed(String),
@@ -57,7 +59,7 @@ impl Runner {
         let mut failures: Vec<Option<String>> = cards.iter().map(|_| None).collect();
         for round in 1..=self.rounds {
             for ((card, figures), failure) in cards.iter().zip(&mut figures).zip(&mut failures) {
-                if excuse(task, card).is_some() || failure.is_some() {
+                if !has_place(task, card) || excuse(task, card).is_some() || failure.is_some() {
                     continue;
                 }
                 eprintln!("{} · {} · round {round} of {}", task.title, card.name, self.rounds);
@@ -77,6 +79,7 @@ impl Runner {
             .zip(figures)
             .zip(failures)
             .map(|((card, figures), failure)| match (excuse(task, card), failure) {
+                _ if !has_place(task, card) => Outcome::LeftOut,
                 (Some(excuse), _) => Outcome::Excused(excuse),
                 (None, Some(failure)) => Outcome::Failed(failure),
                 (None, None) => {
@@ -151,6 +154,12 @@ fn parse_figures(stdout: &str) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
+/// Whether the row belongs into the task's table: a call that returns early is an append one by one without sync.
+fn has_place(task: &Task, card: &Card) -> bool {
+    let is_single = matches!(task.cells.first(), Some(Cell::Append { level: Level::Appended, batch: 1, .. }));
+    is_single || !card.returns_early
+}
+
 /// Why the peer is not asked to do the task.
 fn excuse(task: &Task, card: &Card) -> Option<&'static str> {
     match (task.cells.first()?, &card.synced) {
@@ -187,12 +196,28 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
-    use super::{Spread, parse_figures};
+    use std::collections::BTreeSet;
+
+    use super::{Spread, has_place, parse_figures};
+    use crate::harness::Peer;
+    use crate::headwater::{Headwater, Way};
+    use crate::plan::{Scale, WORKLOADS, tasks};
 
     #[test]
     fn figures_are_found_among_the_peers_chatter() {
         let figures = parse_figures("[walrus] new\nfigure rate 12.5\nblock 7 sealed\n").expect("one figure");
         assert_eq!(figures, [("rate".to_owned(), 12.5)]);
+    }
+
+    #[test]
+    fn a_call_that_returns_early_has_a_place_only_among_single_appends_without_sync() {
+        let (waiting, nowait) = (Headwater { way: Way::Waiting }.card(), Headwater { way: Way::Nowait }.card());
+        let all = tasks(&Scale::QUICK, &BTreeSet::from_iter(WORKLOADS.chars()));
+        assert!(all.iter().all(|task| has_place(task, &waiting)), "a waiting append has a place everywhere");
+        let places: Vec<&str> =
+            all.iter().filter(|task| has_place(task, &nowait)).map(|task| task.title.as_str()).collect();
+        assert_eq!(places.len(), 6, "{places:?}");
+        assert!(places.iter().all(|title| title.starts_with("A ") && title.ends_with("one by one")), "{places:?}");
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 #[cfg(doc)]
-use crate::fs::{File, Fs, Simulated};
+use crate::fs::simulated::Simulated;
+#[cfg(doc)]
+use crate::fs::{File, Fs};
 
 /// What an operation does. `len`, `free_space` and the like are none: they cannot fail here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

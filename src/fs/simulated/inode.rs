@@ -138,12 +138,12 @@ impl Content {
         if self.clean.shares_pages_with(&self.durable) {
             // Let go of, so that a page changes in place and not in a copy.
             self.durable = Image::default();
-            self.clean.put(self.live.as_deref(), &dirty);
+            self.clean.put(self.live.as_ref(), &dirty);
             self.clean.cut(self.len);
             self.durable = self.clean.clone();
         } else {
             for image in [&mut self.clean, &mut self.durable] {
-                image.put(self.live.as_deref(), &dirty);
+                image.put(self.live.as_ref(), &dirty);
                 image.cut(self.len);
             }
         }
@@ -154,11 +154,11 @@ impl Content {
         let dirty = self.dirty_sectors();
         let in_eight = random.below(9);
         let arrived: Vec<u32> = dirty.iter().copied().filter(|_| random.chance(in_eight)).collect();
-        self.durable.put(self.live.as_deref(), &arrived);
+        self.durable.put(self.live.as_ref(), &arrived);
         if self.is_length_unsynced() && random.chance(4) {
             self.durable.cut(self.len);
         }
-        self.clean.put(self.live.as_deref(), &dirty);
+        self.clean.put(self.live.as_ref(), &dirty);
         self.clean.cut(self.len);
     }
 
@@ -186,14 +186,14 @@ impl Content {
     pub(super) fn write_back(&mut self, random: &mut Random) {
         let Some(words) = &self.live else { return };
         let sectors = words.len().div_ceil(SECTOR_WORDS) as u64;
-        let first = random.below((sectors / WINDOW_SECTORS).max(1)) * WINDOW_SECTORS;
+        let first = random.below(sectors.div_ceil(WINDOW_SECTORS).max(1)) * WINDOW_SECTORS;
         let in_eight = 1 + random.below(8);
         let mut written = Vec::new();
         self.find_dirty(first as usize..(first + WINDOW_SECTORS) as usize, &mut |sector| written.push(sector));
         written.retain(|_| random.chance(in_eight));
         let is_length_written = self.is_length_unsynced() && random.chance(2);
         for image in [&mut self.clean, &mut self.durable] {
-            image.put(self.live.as_deref(), &written);
+            image.put(self.live.as_ref(), &written);
             if is_length_written {
                 image.cut(self.len);
             }
@@ -215,7 +215,7 @@ impl Content {
     /// The file after a power loss that spared these of the dirty sectors, and the new length or not.
     pub(super) fn after_crash(&self, keeps_length: bool, kept_sectors: &[u32]) -> Self {
         let mut image = self.durable.clone();
-        image.put(self.live.as_deref(), kept_sectors);
+        image.put(self.live.as_ref(), kept_sectors);
         image.cut(if keeps_length { self.len } else { self.durable.len });
         Self { len: image.len, live: None, clean: image.clone(), durable: image }
     }
@@ -308,7 +308,7 @@ impl Image {
     }
 
     /// Takes sectors from the live bytes.
-    fn put(&mut self, live: Option<&Box<[AtomicU64]>>, sectors: &[u32]) {
+    fn put(&mut self, live: Option<&Words>, sectors: &[u32]) {
         let (Some(live), Some(last)) = (live, sectors.last()) else { return };
         let pages = Arc::make_mut(&mut self.pages);
         pages.resize(pages.len().max(*last as usize / PAGE_SECTORS + 1), None);

@@ -29,6 +29,7 @@ impl Peer for Commitlog {
             ),
             batch_loops: &[],
             follows: true,
+            returns_early: false,
             notes: &[
                 "one lock around the log; a follower polls and shares that lock",
                 "an index entry for every message; opening trusts it, verifies nothing, and repairs nothing after a \

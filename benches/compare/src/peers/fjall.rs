@@ -22,6 +22,7 @@ impl Peer for Fjall {
             synced: Synced::By("fdatasync under the journal's lock"),
             batch_loops: &[],
             follows: true,
+            returns_early: false,
             notes: &[
                 "a key-value store: it also sorts, indexes and compacts, and writes each record at least twice",
                 "a follower polls with a new range scan",

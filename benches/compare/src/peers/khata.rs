@@ -25,6 +25,7 @@ impl Peer for Khata {
             synced: Synced::By("msync of the whole map"),
             batch_loops: &[Level::Appended, Level::Synced],
             follows: true,
+            returns_early: false,
             notes: &[
                 "one file a day with a size fixed beforehand (here 8 GiB): a full one refuses until midnight",
                 "one producer by design: more share a lock around `write`; syncs run outside it",

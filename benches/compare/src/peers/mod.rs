@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::cell::{self, Cell, Figures};
 use crate::harness::{Card, Peer, Result};
+use crate::headwater::{Headwater, Way};
 
 /// A peer whose log type is forgotten, so that all fit in one list.
 pub(crate) trait Contender {
@@ -32,8 +33,8 @@ impl<P: Peer> Contender for P {
 /// All contenders in the order of the tables.
 pub(crate) fn all() -> Vec<Box<dyn Contender>> {
     vec![
-        #[cfg(feature = "headwater")]
-        Box::new(crate::headwater::Headwater),
+        Box::new(Headwater { way: Way::Waiting }),
+        Box::new(Headwater { way: Way::Nowait }),
         Box::new(walrus::WalrusRust),
         Box::new(commitlog::Commitlog),
         Box::new(okaywal::Okaywal),

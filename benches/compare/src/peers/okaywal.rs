@@ -26,6 +26,7 @@ impl Peer for Okaywal {
             synced: Synced::By("fdatasync, shared by waiting threads"),
             batch_loops: &[],
             follows: false,
+            returns_early: false,
             notes: &[
                 "checkpoints are switched off, else 768 KiB is all it keeps; C reads by its checkpoint, \
                  the one way to its entries",

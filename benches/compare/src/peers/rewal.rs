@@ -20,6 +20,7 @@ impl Peer for Rewal {
             synced: Synced::By("fsync by the writer thread, shared by waiting threads"),
             batch_loops: &[],
             follows: false,
+            returns_early: false,
             notes: &[
                 "A counts until its queue is drained into the file",
                 "B is `SyncMode::Batch`, `append`, `flush`; its flush returns also when the write or fsync has failed",

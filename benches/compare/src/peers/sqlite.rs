@@ -24,6 +24,7 @@ impl Peer for Sqlite {
             synced: Synced::By("fsync of the WAL per transaction"),
             batch_loops: &[],
             follows: true,
+            returns_early: false,
             notes: &[
                 "WAL mode, `synchronous` NORMAL (A, C, D, E) or FULL (B), prepared statements, a transaction per batch",
                 "one connection behind a lock, since writers exclude each other anyway and would sleep to wait",

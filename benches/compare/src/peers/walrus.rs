@@ -30,6 +30,7 @@ impl Peer for WalrusRust {
             synced: Synced::By("O_SYNC and fsync (single), fsync (batch)"),
             batch_loops: &[Level::Appended],
             follows: true,
+            returns_early: false,
             notes: &[
                 "`SyncEach` for B one by one, `NoFsync` for all else; the append that fills a 10 MiB block fsyncs it",
                 "its batch call always syncs and sets up an io_uring each time: A loops over single appends instead",

@@ -1,0 +1,15 @@
+//! Features through the public API, one module a noun: on real directories, in memory, and on a simulated machine
+//! where a fault is needed.
+
+mod support;
+
+mod broker;
+mod closing;
+mod consumer;
+mod damage;
+mod fault;
+mod group;
+mod producer;
+mod segment;
+mod ticket;
+mod topic;
