@@ -13,7 +13,7 @@ use crate::metrics::PartitionMetrics;
 use crate::partition::{Lingerer, Partition};
 use crate::storage::quarantine::Quarantine;
 use crate::storage::recovery::RecoveryReport;
-use crate::storage::segment::Owner;
+use crate::storage::checkpoint::Owner;
 use crate::sync::plain::Mutex;
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Clock;

@@ -195,6 +195,8 @@ fn the_control_file_says_where_a_clean_log_ends_in_the_newer_of_two_slots() {
             offset: contents(0).concat().len() as u64,
             segment: Header::read(&segments[1].1).base_offset,
             position: last.end as u64,
+            topic: Header::read(&segments[1].1).topic,
+            partition: 0,
         };
         assert_eq!(*newest, expected, "F-5: {}", directory.what);
         assert_ne!(newest.boot_id, 0, "F-5");
@@ -414,7 +416,7 @@ fn an_index_points_at_frames_and_is_made_anew_where_it_is_not_what_was_written()
         assert!(!directory.segments("events", 0)[1].0.with_extension("index").exists(), "F-14: not sealed yet");
 
         let lies = |index: &mut Vec<u8>| {
-            index[24 + 24 + 8..][..8].copy_from_slice(&4104_u64.to_le_bytes());
+            index[24 + 2 * 24..][..8].copy_from_slice(&9_u64.to_le_bytes()); // it is the frame of offset 11
             let crc = crc32(&[&Header::read(&segment).generation.to_le_bytes(), &index[16..]].concat());
             index[12..16].copy_from_slice(&crc.to_le_bytes());
         };
@@ -629,7 +631,7 @@ fn a_later_version_of_a_control_file_is_refused_unread() {
         change(&directory.partition("events", 0).join("control"), |file| {
             let at = Control::read(file).remove(0).sequence as usize % 2 * bytes::SLOT;
             (file[at + 8], file[at + 12]) = (2, left);
-            sum(&mut file[at..at + bytes::SLOT], 84);
+            sum(&mut file[at..at + bytes::SLOT], 92);
         });
         let before = directory.snapshot();
         let refusal = open(&directory).topic("events").open().expect_err("F-18");

@@ -105,12 +105,9 @@ impl Segments {
 
     fn open_as(&self, log: &Log, offset: Offset, is_durable: bool) -> Result<Arc<Segment>> {
         let Some((slot, end)) = self.find(offset) else {
-            return Err(Error::OffsetOutOfRange {
-                partition: log.partition().clone(),
-                offset,
-                first: log.start(),
-                end: log.end(),
-            });
+            // In the log, and before every segment that is there.
+            let next = self.slots.read().first().map_or_else(|| log.end(), |first| first.base);
+            return Err(self.damaged(&log.spec, offset, next, "the file is missing"));
         };
         let mut cached = slot.segment.lock();
         if let Some(segment) = cached.upgrade() {

@@ -11,13 +11,22 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::storage::name::CONTROL;
-use crate::types::Offset;
+use crate::types::{Offset, PartitionId, TopicId};
 
 const MAGIC: &[u8; 8] = b"HWCNTRL\0"; // F-5
 const VERSION: u32 = 1; // F-18
 const SLOT_LEN: u64 = 4096;
-const CRC_AT: usize = 84;
+const CRC_AT: usize = 92;
 const SLOT_USED: usize = CRC_AT + 4; // F-5: well within one sector
+
+/// The partition that a file belongs to, written into it so that one in the wrong directory is found out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    /// The topic.
+    pub(crate) topic: TopicId,
+    /// Its partition.
+    pub(crate) partition: PartitionId,
+}
 
 /// A place up to which everything is on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,7 +65,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    fn encode(&self, sequence: u64) -> [u8; SLOT_USED] {
+    fn encode(&self, sequence: u64, owner: Owner) -> [u8; SLOT_USED] {
         let mut bytes = [0; SLOT_USED];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -71,12 +80,15 @@ impl Control {
         bytes[48..56].copy_from_slice(&self.recovery_point.offset.to_le_bytes());
         bytes[56..64].copy_from_slice(&self.recovery_point.segment.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.recovery_point.position.to_le_bytes());
+        bytes[72..88].copy_from_slice(&owner.topic.0.to_le_bytes());
+        bytes[88..92].copy_from_slice(&owner.partition.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Slot {
+    /// Another partition's slot says nothing here.
+    fn decode(bytes: &[u8], owner: Owner) -> Slot {
         let Some(bytes) = bytes.get(..SLOT_USED) else { return Slot::Nothing };
         let crc = u32::from_le_bytes(bytes[CRC_AT..].try_into().expect("4 bytes"));
         if &bytes[..8] != MAGIC || crc != crc32fast::hash(&bytes[..CRC_AT]) {
@@ -92,6 +104,11 @@ impl Control {
         };
         if version != VERSION {
             return Slot::Unknown(version);
+        }
+        let topic = TopicId(u128::from_le_bytes(bytes[72..88].try_into().expect("16 bytes")));
+        let partition = u32::from_le_bytes(bytes[88..92].try_into().expect("4 bytes"));
+        if (Owner { topic, partition }) != owner {
+            return Slot::Nothing;
         }
         let control = Self {
             log_start: number(40),
@@ -113,6 +130,7 @@ enum Slot {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
+    owner: Owner,
     sequence: u64,
 }
 
@@ -121,7 +139,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::UnsupportedVersion`] for a file of a later release; [`Error::Io`].
-    pub(crate) fn open(fs: &dyn Fs, dir: &Path) -> Result<(Self, Option<Control>)> {
+    pub(crate) fn open(fs: &dyn Fs, dir: &Path, owner: Owner) -> Result<(Self, Option<Control>)> {
         let path = dir.join(CONTROL);
         let file = match fs.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -133,7 +151,7 @@ impl Checkpoint {
         let (mut sequence, mut newest) = (0, None);
         for at in [0, SLOT_LEN] {
             let read = file.read_at(&mut bytes, at).map_err(|e| Error::io("read", &path, e))?;
-            match Control::decode(&bytes[..read]) {
+            match Control::decode(&bytes[..read], owner) {
                 Slot::Nothing => {}
                 Slot::Unknown(found) => return Err(Error::UnsupportedVersion { path, found, supported: VERSION }),
                 Slot::Known { sequence: found, control } if newest.is_none() || found > sequence => {
@@ -147,13 +165,13 @@ impl Checkpoint {
             file.set_len(2 * SLOT_LEN).map_err(|e| Error::io("size", &path, e))?;
             file.allocate(0..2 * SLOT_LEN).map_err(|e| Error::io("allocate", &path, e))?;
         }
-        Ok((Self { file, sequence }, newest))
+        Ok((Self { file, owner, sequence }, newest))
     }
 
     /// Writes the other slot. On the disk only after [`sync`](Self::sync), or whenever the system likes.
     pub(crate) fn write(&mut self, control: &Control) -> io::Result<()> {
         let sequence = self.sequence + 1;
-        self.file.write_at(&control.encode(sequence), (sequence % 2) * SLOT_LEN)?;
+        self.file.write_at(&control.encode(sequence, self.owner), (sequence % 2) * SLOT_LEN)?;
         self.sequence = sequence;
         Ok(())
     }
@@ -169,6 +187,19 @@ mod tests {
     use super::*;
     use crate::fs::Simulated;
 
+    const OWNER: Owner = Owner { topic: TopicId(7), partition: 1 };
+
+    #[test]
+    fn another_partitions_control_file_says_nothing() {
+        let (disk, dir) = (Simulated::new(1), Path::new("/p"));
+        disk.create_dir(dir).expect("made");
+        Checkpoint::open(&disk, dir, OWNER).expect("created").0.write(&control(1)).expect("written");
+        assert!(Checkpoint::open(&disk, dir, OWNER).expect("opens").1.is_some());
+        for other in [Owner { partition: 2, ..OWNER }, Owner { topic: TopicId(8), ..OWNER }] {
+            assert_eq!(Checkpoint::open(&disk, dir, other).expect("opens").1, None);
+        }
+    }
+
     fn control(offset: Offset) -> Control {
         let recovery_point = RecoveryPoint { offset, segment: 3, position: 4096 };
         Control { log_start: 3, recovery_point, boot_id: 9, left: Left::Open }
@@ -178,12 +209,12 @@ mod tests {
     fn the_newer_slot_wins_and_a_torn_one_costs_one_write() {
         let (disk, dir) = (Simulated::new(1), Path::new("/p"));
         disk.create_dir(dir).expect("made");
-        let (mut checkpoint, nothing) = Checkpoint::open(&disk, dir).expect("created");
+        let (mut checkpoint, nothing) = Checkpoint::open(&disk, dir, OWNER).expect("created");
         assert_eq!(nothing, None);
         for offset in 1..=4 {
             checkpoint.write(&control(offset)).expect("written");
         }
-        let read = || Checkpoint::open(&disk, dir).expect("opens").1.map(|control| control.recovery_point.offset);
+        let read = || Checkpoint::open(&disk, dir, OWNER).expect("opens").1.map(|control| control.recovery_point.offset);
         assert_eq!(read(), Some(4));
         disk.corrupt(&dir.join(CONTROL), |bytes| bytes[20] ^= 1); // sequence 4 lies in slot 0
         assert_eq!(read(), Some(3));
@@ -195,14 +226,14 @@ mod tests {
     fn a_later_version_is_refused_unread() {
         let (disk, dir) = (Simulated::new(1), Path::new("/p"));
         disk.create_dir(dir).expect("made");
-        Checkpoint::open(&disk, dir).expect("created").0.write(&control(1)).expect("written");
+        Checkpoint::open(&disk, dir, OWNER).expect("created").0.write(&control(1)).expect("written");
         disk.corrupt(&dir.join(CONTROL), |bytes| {
             let slot = &mut bytes[4096..4096 + SLOT_USED];
             slot[8] = 2;
             let crc = crc32fast::hash(&slot[..CRC_AT]);
             slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         });
-        let refusal = Checkpoint::open(&disk, dir).expect_err("version 2");
+        let refusal = Checkpoint::open(&disk, dir, OWNER).expect_err("version 2");
         assert!(matches!(refusal, Error::UnsupportedVersion { found: 2, supported: 1, .. }), "{refusal}");
     }
 }

@@ -14,14 +14,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::OnDamage;
+use crate::config::{OnDamage, SEGMENT_BYTES_MAX};
 use crate::error::{Damage, Error, Result};
 use crate::fs::{File, Fs};
-use crate::storage::checkpoint::{Checkpoint, Control, Left, RecoveryPoint};
+use crate::storage::checkpoint::{Checkpoint, Control, Left, Owner, RecoveryPoint};
 use crate::storage::frame::{self, Frame, HEAD_LEN, Head, Kind, Place};
-use crate::storage::name::FileName;
+use crate::storage::name::{CONTROL, FileName};
 use crate::storage::quarantine::Quarantine;
-use crate::storage::segment::{FIRST_FRAME, Header, NoHeader, Owner, Span, Tail, VERSION_SUPPORTED};
+use crate::storage::segment::{FIRST_FRAME, Header, NoHeader, Span, Tail, VERSION_SUPPORTED};
 use crate::types::{Offset, TopicPartition};
 
 /// What recovery works on.
@@ -107,14 +107,14 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     let Site { fs, dir, .. } = site;
     let boot_id = fs.boot_id().map_err(|e| Error::io("read the boot id for", dir, e))?;
-    let (checkpoint, control) = Checkpoint::open(fs, dir)?;
+    let (checkpoint, control) = Checkpoint::open(fs, dir, site.owner)?;
     let Listing { mut bases, spares } = list(site)?;
     let ended = ended(control.as_ref(), bases.is_empty(), boot_id);
     let control = control.unwrap_or_else(|| rebuilt(&bases, boot_id));
     drop_before_start(site, &mut bases, control.log_start)?;
-    // What a failed sync left in the cache is not on the disk and never will be, and the note of it may have failed too.
-    // After a process has merely died this costs a walk that reads from the disk: what waits to be written stays.
-    if matches!(ended, Ended::Fenced | Ended::ProcessDied) {
+    // What a failed sync left in the cache is not on the disk and never will be, and the note of it may have failed too,
+    // or it was an earlier recovery's. It costs a walk that reads from the disk; what waits to be written stays.
+    if !matches!(ended, Ended::Closed | Ended::New) {
         for base in bases.iter().filter(|base| **base >= control.recovery_point.segment) {
             let path = FileName::Segment(*base).path(dir);
             let forget = || -> io::Result<()> { fs.open(&path)?.forget_cache() };
@@ -130,7 +130,7 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     };
     let mut walk = LogWalk::new(site, ended, &bases, start);
     walk.run()?;
-    let LogWalk { end, tail, keep, reason, skipped, .. } = walk;
+    let LogWalk { ended, end, tail, keep, reason, skipped, .. } = walk;
     let report =
         RecoveryReport { partition: site.partition.clone(), ended, end_offset: end.offset, torn: None, skipped };
     let mut recovered = Recovered {
@@ -149,25 +149,12 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
         Ended::Closed => {}
         Ended::ProcessDied => {
             recovered.clear_tail(site, reason)?;
-            // It says that the log is open, perhaps in the page cache alone: on the disk it may still be closed.
-            let path = dir.join(crate::storage::name::CONTROL);
-            recovered.checkpoint.sync().map_err(|e| Error::io("sync", &path, e))?;
+            recovered.settle(site, control, boot_id)?;
         }
         Ended::New | Ended::MachineDied | Ended::Fenced => {
             recovered.drop_spares(site)?;
             recovered.cut_tail(site, keep, reason)?;
-            recovered.durable = recovered.end;
-            let control = Control {
-                log_start: recovered.log_start,
-                recovery_point: recovered.durable,
-                boot_id,
-                left: Left::Open,
-            };
-            let path = dir.join(crate::storage::name::CONTROL);
-            recovered.checkpoint.write(&control).map_err(|e| Error::io("write", &path, e))?;
-            recovered.checkpoint.sync().map_err(|e| Error::io("sync", &path, e))?;
-            sync_dir(site)?;
-            recovered.is_marked_open = true;
+            recovered.settle(site, control, boot_id)?;
         }
     }
     Ok(recovered)
@@ -258,7 +245,6 @@ impl Recovered {
                 return Ok(false);
             }
             tail.file.zero(tail.position..tail.header.bytes).map_err(io("zero"))?;
-            tail.file.sync_data().map_err(io("sync"))?;
             Ok(true)
         };
         if clear().map_err(|(what, e)| Error::io(what, &path, e))? {
@@ -278,6 +264,36 @@ impl Recovered {
         Ok(())
     }
 
+    /// What was found is durable from now on, and noted as that, before the first of it is read. Also where the machine
+    /// never went down: records and seals may be in the page cache alone, and so may the note that the log is open.
+    fn settle(&mut self, site: Site<'_>, before: Control, boot_id: u128) -> Result<()> {
+        if let Err(error) = self.sync(site, before.recovery_point.segment) {
+            // For the next open: it must not believe the page cache.
+            let _ = self.checkpoint.write(&Control { left: Left::Fenced, ..before });
+            return Err(error);
+        }
+        self.durable = self.end;
+        let control = Control { log_start: self.log_start, recovery_point: self.durable, boot_id, left: Left::Open };
+        let path = site.dir.join(CONTROL);
+        self.checkpoint.write(&control).map_err(|e| Error::io("write", &path, e))?;
+        self.checkpoint.sync().map_err(|e| Error::io("sync", &path, e))?;
+        self.is_marked_open = true;
+        Ok(())
+    }
+
+    /// Syncs the segments from `from` on, and the names.
+    fn sync(&self, site: Site<'_>, from: Offset) -> Result<()> {
+        for base in self.bases.iter().filter(|base| **base >= from) {
+            let path = FileName::Segment(*base).path(site.dir);
+            let sync = || match &self.tail {
+                Some(tail) if tail.header.base_offset == *base => tail.file.sync_data(),
+                _ => site.fs.open(&path)?.sync_data(),
+            };
+            sync().map_err(|e| Error::io("sync", &path, e))?;
+        }
+        sync_dir(site)
+    }
+
     /// After the machine died: cuts everything behind the last good frame, for good.
     fn cut_tail(&mut self, site: Site<'_>, keep: usize, reason: Option<&'static str>) -> Result<()> {
         // From the end, so that an interruption leaves no gap that looks like a log.
@@ -293,7 +309,6 @@ impl Recovered {
         if !cfg!(seeded_bug = "resurrected_tail") {
             tail.file.zero(tail.position..tail.header.bytes).map_err(|e| Error::io("zero", &path, e))?;
         }
-        tail.file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         if had_bytes || segments_removed > 0 {
             let (position, reason) = (tail.position, reason.unwrap_or("the segments behind it do not follow"));
             self.report.torn = Some(TornTail { path, position, reason, segments_removed });
@@ -333,6 +348,10 @@ struct LogWalk<'a> {
     skipped: Vec<Damage>,
 }
 
+/// More offsets than any segment holds. Where the last segment cannot be read nobody knows how many it had; the log
+/// then goes on behind all that there could have been, so that no offset is ever given twice.
+const OFFSETS_MAX: u64 = SEGMENT_BYTES_MAX;
+
 /// Why the walk through one segment stopped.
 enum Stop {
     /// The segment is sealed, or full.
@@ -360,8 +379,12 @@ impl<'a> LogWalk<'a> {
                 Ok(opened) => opened,
                 Err(reason) => return self.without_header(at, reason),
             };
-            if self.ended == Ended::Closed && is_last {
-                return self.take_closed(file, header);
+            if self.ended == Ended::Closed {
+                if is_last && !self.goes_on(&*file, &header)? {
+                    return self.take_closed(file, header);
+                }
+                // Then the control file is an old one that the disk has brought back.
+                self.ended = Ended::MachineDied;
             }
             match self.segment(&*file, &header)? {
                 Stop::Sealed if is_last => return Ok(()),
@@ -442,7 +465,7 @@ impl<'a> LogWalk<'a> {
             self.keep = self.bases.partition_point(|base| *base < segment);
             return Ok(());
         }
-        self.damage(0, next.unwrap_or(offset), "the file is missing")?;
+        self.damage_from(segment, 0, next.unwrap_or(segment + OFFSETS_MAX), "the file is missing")?;
         match next {
             Some(next) => {
                 self.end = RecoveryPoint { offset: next, segment: next, position: FIRST_FRAME };
@@ -463,7 +486,7 @@ impl<'a> LogWalk<'a> {
         }
         let next = self.bases.get(at + 1).copied();
         // None of it can be read, also what was known to be on the disk.
-        self.damage_from(base, 0, next.unwrap_or(self.end.offset), reason)?;
+        self.damage_from(base, 0, next.unwrap_or(base + OFFSETS_MAX), reason)?;
         match next {
             Some(next) => {
                 self.end = RecoveryPoint { offset: next, segment: next, position: FIRST_FRAME };
@@ -471,6 +494,16 @@ impl<'a> LogWalk<'a> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether there is a batch behind the recovery point.
+    fn goes_on(&self, file: &dyn File, header: &Header) -> Result<bool> {
+        let position = self.end.position;
+        if position + HEAD_LEN > header.bytes {
+            return Ok(false);
+        }
+        let frame = Window::new(file, header).frame(position).map_err(|e| self.unreadable(header, e))?;
+        Ok(frame.is_ok_and(|frame| frame.is_some()))
     }
 
     /// After an orderly close the control file says where the end is.

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use crate::batch::BatchView;
 use crate::fs::{File, Fs};
+use crate::storage::checkpoint::Owner;
 use crate::storage::frame::{self, Frame, HEAD_LEN, Head, Kind, Place};
 use crate::storage::index::{self, Entry, Index};
 use crate::storage::mmap::{Map, MapWriter};
 use crate::storage::name::FileName;
 use crate::sync::plain::{Mutex, RwLock};
 use crate::sync::{AtomicU64, Ordering};
-use crate::types::{Offset, PartitionId, Timestamp, TopicId};
+use crate::types::{Offset, Timestamp, TopicId};
 
 /// What a map is made of, in bytes; larger on some machines, where a hint then covers less.
 const PAGE: u64 = 4096;
@@ -35,15 +36,6 @@ const AHEAD: u64 = 4 << 20;
 /// Batches of this many bytes and more are written instead of stored: from there on `pwrite` is ahead of touching
 /// fresh pages one by one (see `benches/append.rs`).
 const WRITE_FROM: usize = 16 << 10;
-
-/// The partition that a segment belongs to, written into it so that a file in the wrong directory is found out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Owner {
-    /// The topic.
-    pub(crate) topic: TopicId,
-    /// Its partition.
-    pub(crate) partition: PartitionId,
-}
 
 /// What the first page of a segment says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -60,6 +60,8 @@ pub(crate) struct Control {
     pub(crate) offset: u64,
     pub(crate) segment: u64,
     pub(crate) position: u64,
+    pub(crate) topic: u128,
+    pub(crate) partition: u32,
 }
 
 impl Control {
@@ -77,8 +79,8 @@ impl Control {
         }
         assert_eq!(&slot[..8], b"HWCNTRL\0", "F-5: magic");
         assert_eq!(le32(slot, 8), 1, "F-5: version");
-        assert_eq!(le32(slot, 84), crc32(&slot[..84]), "F-5: checksum");
-        assert!(slot[13..16].iter().chain(&slot[72..84]).chain(&slot[88..]).all(|byte| *byte == 0), "F-5: zeros");
+        assert_eq!(le32(slot, 92), crc32(&slot[..92]), "F-5: checksum");
+        assert!(slot[13..16].iter().chain(&slot[96..]).all(|byte| *byte == 0), "F-5: zeros");
         Some(Self {
             left: slot[12],
             sequence: le64(slot, 16),
@@ -87,6 +89,8 @@ impl Control {
             offset: le64(slot, 48),
             segment: le64(slot, 56),
             position: le64(slot, 64),
+            topic: le128(slot, 72),
+            partition: le32(slot, 88),
         })
     }
 
@@ -103,7 +107,9 @@ impl Control {
         {
             slot[at..at + 8].copy_from_slice(&number.to_le_bytes());
         }
-        sum(slot, 84);
+        slot[72..88].copy_from_slice(&self.topic.to_le_bytes());
+        slot[88..92].copy_from_slice(&self.partition.to_le_bytes());
+        sum(slot, 92);
     }
 }
 

@@ -5,11 +5,12 @@
 //! is there, also after one more power cut.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use headwater::fs::Simulated;
-use headwater::fs::simulated::{Fault, FaultKind, Times};
-use headwater::{Acks, Error, Visibility};
+use headwater::fs::simulated::{Fault, FaultKind, OpKind, Times};
+use headwater::{Acks, Error, Start, Visibility};
 
 use crate::image;
 use crate::model::{Loss, Model};
@@ -21,7 +22,7 @@ pub(crate) struct Tally {
     pub(crate) sessions: AtomicU64,
     pub(crate) recoveries: AtomicU64,
     pub(crate) refusals: AtomicU64,
-    /// Directories that were refused since what was in the cache could not be believed.
+    /// Directories in which damage was said, since what was in the cache could not be believed.
     pub(crate) said: AtomicU64,
 }
 
@@ -58,6 +59,15 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
     let mut fs = settings.machine(random.next());
     let from = fault.from;
     fs.fail(fault.clone());
+    // Who appended without waiting for the disk is not told that a sync has failed, and has no promise after it.
+    let has_sync_failed = Arc::new(AtomicBool::new(false));
+    let (flag, is_forever) = (Arc::clone(&has_sync_failed), fault.times == Times::Forever);
+    fs.on_operation(move |_, operation| {
+        let is_hit = operation.number == from || is_forever && operation.number > from;
+        if is_hit && operation.kind == OpKind::SyncData {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
     let mut choice = Random::new(seed ^ (from << 8));
     let opened = match image::open(&fs) {
         Err(error) => Err(error),
@@ -100,6 +110,9 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
     }
     let was_met = fs.operations() > from;
     fs.heal();
+    if has_sync_failed.load(Ordering::Relaxed) {
+        held(&world.model).partitions.iter_mut().for_each(|log| log.is_fenced = true);
+    }
     let loss = match choice.below(4) {
         0 => Loss::Process,
         1 => {
@@ -111,9 +124,9 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
             Loss::Power
         }
     };
-    if loss == Loss::Process && fault.times == Times::Forever && is_refused(&fs) {
-        // The disk took no note of its own failure. What the cache then has is not believed, and whether it is a torn
-        // tail or damage nobody can say: it is refused, with the offsets.
+    if loss == Loss::Process && fault.times == Times::Forever && is_damaged(&fs) {
+        // The disk took no note of its own failure. What the cache still has is not believed; that something is
+        // missing in the middle is said, with the offsets, and what was acked at `Synced` lies before it.
         tally.said.fetch_add(1, Ordering::Relaxed);
         return Ok(was_met);
     }
@@ -121,9 +134,14 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
     Ok(was_met)
 }
 
-fn is_refused(fs: &Simulated) -> bool {
-    let opened = image::open(&fs.kill()).and_then(|broker| broker.topic(image::TOPIC).open());
-    matches!(opened, Err(Error::Damaged(_)))
+fn is_damaged(fs: &Simulated) -> bool {
+    let look = || -> Result<(), Error> {
+        let broker = image::open(&fs.kill())?;
+        let mut consumer = broker.topic(image::TOPIC).open()?.consumer(Start::Earliest).build()?;
+        while consumer.poll(Duration::ZERO)?.is_some() {}
+        Ok(())
+    };
+    matches!(look(), Err(Error::Damaged(_)))
 }
 
 /// A recovery with a fault. Whether the fault was met.

@@ -256,6 +256,33 @@ fn many_commits_take_little_room_and_are_there_after_a_restart() {
 }
 
 #[test]
+fn a_committed_offset_that_the_log_does_not_have_is_told_by_poll_and_answered_by_seek() {
+    let fs = machine();
+    let broker = open_on(&fs);
+    send(&broker, 6);
+    take(&mut member(&broker, "g"), true);
+    let own = small_topic(&broker, "t").id().to_string();
+    close(broker);
+    // Somebody has emptied the topic's directory by hand.
+    for path in fs.files().into_iter().filter(|path| path.to_string_lossy().contains(&own)) {
+        headwater::fs::Fs::remove(&fs, &path).expect("there");
+    }
+    let broker = open_on(&fs);
+    let mut consumer = member(&broker, "g");
+    for _ in 0..2 {
+        let refusal = consumer.poll(Duration::ZERO).expect_err("3 is beyond the end");
+        let Error::OffsetOutOfRange { partition, offset: 3, first: 0, end: 0 } = refusal else { panic!("{refusal}") };
+        assert_eq!(partition, partition_of("t", 0));
+        assert_eq!(consumer.lag(), 0);
+    }
+    send(&broker, 2);
+    assert_eq!(consumer.poll(Duration::ZERO).expect_err("still beyond").kind(), "offset_out_of_range");
+    consumer.seek(&partition_of("t", 0), 0).expect("in the log");
+    assert_eq!(take(&mut consumer, true), [0, 1]);
+    assert_eq!(consumer.committed(&partition_of("t", 0)), Some(2));
+}
+
+#[test]
 fn damaged_commits_are_said_and_can_be_passed_over() {
     let fs = machine();
     let broker = open_on(&fs);
