@@ -123,7 +123,7 @@ fn a_full_disk_is_said_as_that_and_room_is_all_that_it_takes_to_go_on() {
 fn a_file_that_is_not_what_was_written_is_read_right_or_not_at_all() {
     let row = Row::begin(6, "changed, swapped, cut and missing files", "cases");
     let tally = damage::Tally::default();
-    let cases = scaled(20_000, 200);
+    let cases = setting("HEADWATER_DAMAGES").unwrap_or(scaled(20_000, 200));
     let bases: Result<Vec<_>, String> = (0..scaled(24, 6)).map(damage::base).collect();
     let bases = bases.expect("directories to be damaged");
     row.run(|seed| seed < cases, |seed| format!("case {seed}"), |seed| damage::case(&bases, seed, &tally));

@@ -170,6 +170,22 @@ impl File for DiskFile {
         self.file.sync_data()
     }
 
+    fn write_again(&self, range: Range<u64>) -> io::Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let mut piece = vec![0; PIECE.min(range.end.saturating_sub(range.start)) as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let wanted = (range.end - at).min(PIECE) as usize;
+            let read = self.read_at(&mut piece[..wanted], at)?;
+            if read == 0 {
+                break;
+            }
+            self.write_at(&piece[..read], at)?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+
     fn forget_cache(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?;

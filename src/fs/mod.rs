@@ -86,6 +86,9 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Makes all bytes written so far durable, with what is needed to find them again; those stored through a map
     /// too where [`Fs::has_unified_cache`].
     fn sync_data(&self) -> io::Result<()>;
+    /// Has the next sync write a range as it reads now, whatever the page cache takes for written already. For a file
+    /// of which nobody knows whether a sync of it failed. Nobody may store into the range meanwhile.
+    fn write_again(&self, range: Range<u64>) -> io::Result<()>;
     /// Drops what the page cache knows of the file and is not waiting to be written, so that the next read asks the
     /// medium. For a file whose last sync failed.
     fn forget_cache(&self) -> io::Result<()>;

@@ -571,6 +571,14 @@ impl File for SimulatedFile {
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
+    fn write_again(&self, range: Range<u64>) -> io::Result<()> {
+        self.begin(OpKind::WriteAt)?;
+        if self.fs.0.has_crash_model {
+            self.inode.content.lock().write_again(range);
+        }
+        Ok(())
+    }
+
     fn forget_cache(&self) -> io::Result<()> {
         self.fs.check_power()?;
         if self.fs.0.has_crash_model {

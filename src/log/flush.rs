@@ -61,6 +61,8 @@ struct Journal {
     recovery_point: RecoveryPoint,
     /// Whether the control file says, durably, that this session has the log open.
     is_marked_open: bool,
+    /// What a dead process left has not been synced yet.
+    is_unsettled: bool,
     /// The file is somebody else's by now.
     is_abandoned: bool,
 }
@@ -79,6 +81,7 @@ impl Flush {
                 log_start: 0,
                 recovery_point: durable,
                 is_marked_open,
+                is_unsettled: false,
                 is_abandoned: false,
             }),
             awaited: AtomicU64::new(0),
@@ -190,6 +193,9 @@ impl Flush {
             }
             return Err(self.fence_off(log, error));
         }
+        if let Err(error) = self.settle(log, end, segments.last()) {
+            return Err(self.fence_off(log, error));
+        }
         // Release: pairs with the Acquire in `durable`.
         self.durable.store(end, Ordering::Release);
         let retired = self.retire(&segments);
@@ -199,6 +205,28 @@ impl Flush {
         if !retired.is_empty() || end >= self.journal.lock().recovery_point.offset + CHECKPOINT_RECORDS {
             self.checkpoint(log, end, segments.last(), !retired.is_empty());
         }
+        Ok(())
+    }
+
+    /// The log was found as a dead process left it: all of it is in the page cache, and nobody knows what of it is on
+    /// the disk. The first sync writes it again from the recovery point on, and is acked once that is noted durably:
+    /// until then a power cut could have recovery begin before a hole.
+    pub(crate) fn settle_first(&self) {
+        for segment in &self.state.lock().unsynced {
+            segment.doubt();
+        }
+        self.journal.lock().is_unsettled = true;
+    }
+
+    fn settle(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>) -> io::Result<()> {
+        let mut journal = self.journal.lock();
+        if !journal.is_unsettled {
+            return Ok(());
+        }
+        let recovery_point = point_at(end, last).unwrap_or(journal.recovery_point);
+        journal.write(log, recovery_point, Left::Open)?;
+        journal.checkpoint.sync()?;
+        journal.is_unsettled = false;
         Ok(())
     }
 

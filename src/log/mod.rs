@@ -28,8 +28,8 @@ use crate::log::worker::Worker;
 use crate::log::writer::LogWriter;
 use crate::storage::checkpoint::Owner;
 use crate::storage::quarantine::Quarantine;
-use crate::storage::recovery::{self, RecoveryReport, Site};
-use crate::storage::segment::{SegmentWriter};
+use crate::storage::recovery::{self, Ended, RecoveryReport, Site};
+use crate::storage::segment::SegmentWriter;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::types::{Offset, Timestamp, TopicPartition};
@@ -115,6 +115,9 @@ impl Log {
             spec,
         });
         log.take_up_unsynced(recovered.durable.segment, tail.as_ref())?;
+        if log.report.ended == Ended::ProcessDied {
+            log.flush.settle_first();
+        }
         let writer = LogWriter::new(Arc::clone(&log), tail, &recovered.spares);
         if log.durable_end() < log.end() {
             // What a dead process left in the page cache, for readers who see only what is on the disk.

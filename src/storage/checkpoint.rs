@@ -214,7 +214,8 @@ mod tests {
         for offset in 1..=4 {
             checkpoint.write(&control(offset)).expect("written");
         }
-        let read = || Checkpoint::open(&disk, dir, OWNER).expect("opens").1.map(|control| control.recovery_point.offset);
+        let read =
+            || Checkpoint::open(&disk, dir, OWNER).expect("opens").1.map(|control| control.recovery_point.offset);
         assert_eq!(read(), Some(4));
         disk.corrupt(&dir.join(CONTROL), |bytes| bytes[20] ^= 1); // sequence 4 lies in slot 0
         assert_eq!(read(), Some(3));

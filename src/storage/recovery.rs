@@ -112,9 +112,9 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     let ended = ended(control.as_ref(), bases.is_empty(), boot_id);
     let control = control.unwrap_or_else(|| rebuilt(&bases, boot_id));
     drop_before_start(site, &mut bases, control.log_start)?;
-    // What a failed sync left in the cache is not on the disk and never will be, and the note of it may have failed too,
-    // or it was an earlier recovery's. It costs a walk that reads from the disk; what waits to be written stays.
-    if !matches!(ended, Ended::Closed | Ended::New) {
+    // What a failed sync left in the cache is not on the disk and never will be; after a restart of the machine it may
+    // be an earlier recovery's. It costs a walk that reads from the disk; what waits to be written stays.
+    if matches!(ended, Ended::Fenced | Ended::MachineDied) {
         for base in bases.iter().filter(|base| **base >= control.recovery_point.segment) {
             let path = FileName::Segment(*base).path(dir);
             let forget = || -> io::Result<()> { fs.open(&path)?.forget_cache() };
@@ -146,11 +146,11 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
         report,
     };
     match ended {
-        Ended::Closed => {}
-        Ended::ProcessDied => {
-            recovered.clear_tail(site, reason)?;
-            recovered.settle(site, control, boot_id)?;
-        }
+        // Nothing, or a segment that was named and never written to.
+        Ended::Closed if keep == recovered.bases.len() => {}
+        Ended::Closed => drop(recovered.drop_behind(site, keep)?),
+        // The page cache has it all, and the log settles it with its first sync: see `Flush::settle`.
+        Ended::ProcessDied => recovered.clear_tail(site, reason)?,
         Ended::New | Ended::MachineDied | Ended::Fenced => {
             recovered.drop_spares(site)?;
             recovered.cut_tail(site, keep, reason)?;
@@ -245,6 +245,7 @@ impl Recovered {
                 return Ok(false);
             }
             tail.file.zero(tail.position..tail.header.bytes).map_err(io("zero"))?;
+            tail.file.sync_data().map_err(io("sync"))?;
             Ok(true)
         };
         if clear().map_err(|(what, e)| Error::io(what, &path, e))? {
@@ -264,8 +265,7 @@ impl Recovered {
         Ok(())
     }
 
-    /// What was found is durable from now on, and noted as that, before the first of it is read. Also where the machine
-    /// never went down: records and seals may be in the page cache alone, and so may the note that the log is open.
+    /// What was found is durable from now on, and noted as that, before the first of it is read.
     fn settle(&mut self, site: Site<'_>, before: Control, boot_id: u128) -> Result<()> {
         if let Err(error) = self.sync(site, before.recovery_point.segment) {
             // For the next open: it must not believe the page cache.
@@ -294,14 +294,20 @@ impl Recovered {
         sync_dir(site)
     }
 
-    /// After the machine died: cuts everything behind the last good frame, for good.
-    fn cut_tail(&mut self, site: Site<'_>, keep: usize, reason: Option<&'static str>) -> Result<()> {
+    /// Removes the segments that do not belong to the log; how many there were.
+    fn drop_behind(&mut self, site: Site<'_>, keep: usize) -> Result<usize> {
+        let removed = self.bases.len() - keep;
         // From the end, so that an interruption leaves no gap that looks like a log.
-        let segments_removed = self.bases.len() - keep;
         for base in self.bases.drain(keep..).rev() {
             remove_segment(site, base)?;
         }
         sync_dir(site)?;
+        Ok(removed)
+    }
+
+    /// After the machine died: cuts everything behind the last good frame, for good.
+    fn cut_tail(&mut self, site: Site<'_>, keep: usize, reason: Option<&'static str>) -> Result<()> {
+        let segments_removed = self.drop_behind(site, keep)?;
         let Some(tail) = &self.tail else { return Ok(()) };
         let path = FileName::Segment(tail.header.base_offset).path(site.dir);
         let had_bytes = has_bytes(&*tail.file, tail.position, (tail.position + HEAD_LEN).min(tail.header.bytes));
@@ -338,6 +344,8 @@ fn has_bytes(file: &dyn File, mut position: u64, end: u64) -> io::Result<bool> {
 struct LogWalk<'a> {
     site: Site<'a>,
     ended: Ended,
+    /// The control file says where the log ends.
+    is_clean: bool,
     bases: &'a [Offset],
     end: RecoveryPoint,
     tail: Option<Tail>,
@@ -362,7 +370,17 @@ enum Stop {
 
 impl<'a> LogWalk<'a> {
     fn new(site: Site<'a>, ended: Ended, bases: &'a [Offset], start: RecoveryPoint) -> Self {
-        Self { site, ended, bases, end: start, tail: None, keep: bases.len(), reason: None, skipped: Vec::new() }
+        Self {
+            site,
+            ended,
+            is_clean: ended == Ended::Closed,
+            bases,
+            end: start,
+            tail: None,
+            keep: bases.len(),
+            reason: None,
+            skipped: Vec::new(),
+        }
     }
 
     fn run(&mut self) -> Result<()> {
@@ -465,7 +483,8 @@ impl<'a> LogWalk<'a> {
             self.keep = self.bases.partition_point(|base| *base < segment);
             return Ok(());
         }
-        self.damage_from(segment, 0, next.unwrap_or(segment + OFFSETS_MAX), "the file is missing")?;
+        let end = if self.is_clean { offset } else { segment + OFFSETS_MAX };
+        self.damage_from(segment, 0, next.unwrap_or(end), "the file is missing")?;
         match next {
             Some(next) => {
                 self.end = RecoveryPoint { offset: next, segment: next, position: FIRST_FRAME };
@@ -479,14 +498,16 @@ impl<'a> LogWalk<'a> {
     fn without_header(&mut self, at: usize, reason: &'static str) -> Result<()> {
         let base = self.bases[at];
         let was_durable = self.end.segment == base && self.end.position > FIRST_FRAME;
-        if !was_durable && !self.is_whole() {
+        let held_nothing = self.is_clean && at + 1 == self.bases.len() && self.end.offset == base;
+        if held_nothing || !was_durable && !self.is_whole() {
             self.keep = at;
             self.reason = Some(reason);
             return Ok(());
         }
         let next = self.bases.get(at + 1).copied();
         // None of it can be read, also what was known to be on the disk.
-        self.damage_from(base, 0, next.unwrap_or(base + OFFSETS_MAX), reason)?;
+        let end = if self.is_clean { self.end.offset } else { base + OFFSETS_MAX };
+        self.damage_from(base, 0, next.unwrap_or(end), reason)?;
         match next {
             Some(next) => {
                 self.end = RecoveryPoint { offset: next, segment: next, position: FIRST_FRAME };

@@ -192,6 +192,8 @@ pub(crate) struct Segment {
     /// Open from creation until sealed and synced, since the system reports a write error once per open file.
     /// Guards only itself.
     file: Mutex<Option<Arc<dyn File>>>,
+    /// Up to here the page cache is not to be believed. Guards only itself, and the writing again.
+    doubtful: Mutex<u64>,
     /// Up to here pages were let go. Guards only itself.
     released: Mutex<u64>,
     /// Up to here pages are to be brought in before the appender comes to them.
@@ -256,6 +258,7 @@ impl Segment {
             path,
             map,
             file: Mutex::new((!is_durable).then_some(file)),
+            doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
             populated: AtomicU64::new(0),
@@ -408,7 +411,17 @@ impl Segment {
     pub(crate) fn sync(&self) -> io::Result<()> {
         let Some(file) = self.file.lock().clone() else { return Ok(()) };
         self.release_behind();
+        let mut doubtful = self.doubtful.lock();
+        file.write_again(0..*doubtful)?;
+        *doubtful = 0;
+        drop(doubtful);
         file.sync_data()
+    }
+
+    /// Has the next sync write what is committed by now once more: a process that died may have had a failed sync,
+    /// after which the kernel takes for written what is not.
+    pub(crate) fn doubt(&self) {
+        *self.doubtful.lock() = self.map.committed();
     }
 
     /// Lets go of the pages behind the tail, where there are many: see [`warm`] for what mapped ones cost a sync.
@@ -506,6 +519,7 @@ impl SegmentWriter {
             path: segment_path,
             map,
             file: Mutex::new(Some(Arc::clone(&file))),
+            doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
             populated: AtomicU64::new(0),
@@ -536,6 +550,7 @@ impl SegmentWriter {
             path: FileName::Segment(header.base_offset).path(dir),
             map,
             file: Mutex::new(Some(Arc::clone(&file))),
+            doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
             populated: AtomicU64::new(0),

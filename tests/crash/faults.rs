@@ -139,7 +139,7 @@ fn is_damaged(fs: &Simulated) -> bool {
         let broker = image::open(&fs.kill())?;
         let mut consumer = broker.topic(image::TOPIC).open()?.consumer(Start::Earliest).build()?;
         while consumer.poll(Duration::ZERO)?.is_some() {}
-        Ok(())
+        broker.consumer(image::GROUP, Start::Earliest).topics([image::TOPIC]).build().map(drop)
     };
     matches!(look(), Err(Error::Damaged(_)))
 }
@@ -159,7 +159,7 @@ fn recovery(seed: u64, loss: Loss, fault: Fault, tally: &Tally) -> Result<bool, 
     }
     session.abandon();
     let fs = if loss == Loss::Power { fs.crash(random.next()) } else { fs.kill() };
-    let from = fault.from;
+    let (from, is_forever) = (fault.from, fault.times == Times::Forever);
     fs.fail(fault);
     // A failure is said; nothing else is asked of it. A second try may meet the fault again.
     for _ in 0..2 {
@@ -172,6 +172,10 @@ fn recovery(seed: u64, loss: Loss, fault: Fault, tally: &Tally) -> Result<bool, 
     }
     let was_met = fs.operations() > from;
     fs.heal();
+    if loss == Loss::Process && is_forever && is_damaged(&fs) {
+        tally.said.fetch_add(1, Ordering::Relaxed); // as in `session`
+        return Ok(was_met);
+    }
     let mut choice = Random::new(seed ^ (from << 8));
     let (fs, loss) = match (choice.below(3), loss) {
         (0, _) => (fs.crash(choice.next()), Loss::Power),

@@ -61,6 +61,16 @@ fn read(consumer: &mut Consumer) -> (Vec<u64>, Vec<Damage>, Option<Error>) {
     }
 }
 
+/// The offsets that damage has taken, none of them beyond the end.
+#[track_caller]
+fn lost_of<'a>(damages: impl IntoIterator<Item = &'a Damage>, end: u64, what: &str) -> BTreeSet<u64> {
+    let all = damages.into_iter().flat_map(|damage| {
+        assert!(damage.from < damage.to && damage.to <= end, "{what}: the log ends at {end}: {damage}");
+        damage.from..damage.to
+    });
+    all.collect()
+}
+
 fn opened(fs: &Simulated, on_damage: OnDamage) -> Broker {
     builder_on(fs).on_damage(on_damage).open().expect("a broker")
 }
@@ -106,7 +116,7 @@ fn skipped_damage_is_counted_exactly_and_said_with_the_batch_behind_it() {
     let topic = small_topic(&broker, "t");
     let (offsets, skipped, error) = read(&mut reader(&topic));
     assert!(error.is_none(), "{error:?}");
-    let missing: Vec<u64> = skipped.iter().flat_map(|damage| damage.from..damage.to).collect();
+    let missing = lost_of(&skipped, count, "two places");
     assert_eq!(skipped.len(), 2, "{skipped:?}");
     assert_eq!((skipped[0].from, skipped[0].to), (0, BATCH as u64));
     let all: BTreeSet<u64> = offsets.iter().chain(&missing).copied().collect();
@@ -280,7 +290,7 @@ fn damage_that_is_met_when_a_topic_is_opened_is_refused_skipped_or_set_aside() {
         }
         assert!(error.is_none(), "{error:?}");
         let reported = topic.recovery().next().expect("a partition").skipped.clone();
-        let told: BTreeSet<u64> = skipped.iter().chain(&reported).flat_map(|damage| damage.from..damage.to).collect();
+        let told = lost_of(skipped.iter().chain(&reported), 150, "at the open");
         let missing: BTreeSet<u64> = (0..150).filter(|offset| !offsets.contains(offset)).collect();
         assert!(missing.is_subset(&told), "{on_damage:?}: {missing:?} are gone, {told:?} were told");
         assert_eq!(missing.len(), 1, "{on_damage:?}: one record was damaged");
@@ -332,9 +342,7 @@ fn whatever_byte_is_changed_readers_get_the_right_bytes_or_are_told_what_is_lost
             let (offsets, skipped, error) = read(&mut reader(&topic));
             assert!(error.is_none(), "{what}: {error:?}");
             let reported = topic.recovery().next().expect("a partition").skipped.clone();
-            let lost: Vec<_> = skipped.iter().chain(&reported).collect();
-            assert!(lost.iter().all(|damage| damage.from < damage.to && damage.to <= count), "{what}: {lost:?}");
-            let lost = lost.into_iter().flat_map(|damage| damage.from..damage.to);
+            let lost = lost_of(skipped.iter().chain(&reported), count, &what);
             let all: BTreeSet<u64> = offsets.iter().copied().chain(lost).collect();
             assert_eq!(all, (0..count).collect::<BTreeSet<_>>(), "{what}: offsets that nobody accounts for");
 

@@ -162,6 +162,24 @@ impl Content {
         self.clean.cut(self.len);
     }
 
+    /// Makes the sectors of a range dirty that the medium does not have, whatever the kernel takes for written. The
+    /// others would be written to no effect.
+    pub(super) fn write_again(&mut self, range: Range<u64>) {
+        let Some(words) = &self.live else { return };
+        let sectors = range.start / SECTOR_BYTES..range.end.min(self.len).div_ceil(SECTOR_BYTES);
+        let lost: Vec<u32> = sectors
+            .filter(|sector| {
+                let live = words.chunks(SECTOR_WORDS).nth(*sector as usize).unwrap_or_default();
+                let page = self.durable.page(*sector as usize / PAGE_SECTORS).unwrap_or(&NO_PAGE);
+                let durable = &page[*sector as usize % PAGE_SECTORS * SECTOR_WORDS..][..SECTOR_WORDS];
+                live.iter().zip(durable).any(|(live, durable)| live.load(RELAXED) != *durable)
+            })
+            .map(|sector| sector as u32)
+            .collect();
+        // Clean is then what the medium has, which differs from what is live.
+        self.clean.put_from(&self.durable, &lost);
+    }
+
     /// Reads what is not dirty from the medium again, as after the cache was dropped.
     pub(super) fn forget_cache(&mut self) {
         let dirty = self.dirty_sectors();
@@ -321,6 +339,19 @@ impl Image {
             for (to, from) in to.iter_mut().zip(from) {
                 *to = from.load(RELAXED);
             }
+        }
+    }
+
+    /// Takes sectors from another version.
+    fn put_from(&mut self, other: &Self, sectors: &[u32]) {
+        let Some(last) = sectors.last() else { return };
+        let pages = Arc::make_mut(&mut self.pages);
+        pages.resize(pages.len().max(*last as usize / PAGE_SECTORS + 1), None);
+        for sector in sectors.iter().map(|sector| *sector as usize) {
+            let from = other.page(sector / PAGE_SECTORS).unwrap_or(&NO_PAGE);
+            let page = pages[sector / PAGE_SECTORS].get_or_insert_with(|| Arc::new(NO_PAGE));
+            let at = sector % PAGE_SECTORS * SECTOR_WORDS;
+            Arc::make_mut(page)[at..at + SECTOR_WORDS].copy_from_slice(&from[at..at + SECTOR_WORDS]);
         }
     }
 
