@@ -67,7 +67,7 @@ impl TopicConfig {
             return refuse("partitions", self.partitions.to_string(), format!("1 to {PARTITIONS_MAX} are allowed"));
         }
         let segment = self.segment_bytes;
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment) || segment % PAGE != 0 {
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment) || !segment.is_multiple_of(PAGE) {
             let limit = format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} in steps of {PAGE} are allowed");
             return refuse("segment.bytes", segment.to_string(), limit);
         }
@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_value_outside_a_limit_is_refused_with_setting_value_and_limit() {
-        let cases: [(fn(&mut TopicConfig), &str, &str); 6] = [
+        type Change = fn(&mut TopicConfig);
+        let cases: [(Change, &str, &str); 6] = [
             (|c| c.partitions = 0, "partitions = 0", "1 to 10000"),
             (|c| c.partitions = 10_001, "partitions = 10001", "1 to 10000"),
             (|c| c.segment_bytes = 1000, "segment.bytes = 1000", "65536 to 1073741824"),

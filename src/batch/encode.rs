@@ -331,7 +331,7 @@ mod tests {
             let foretold = encoded_len(&record);
             let mut check = |first: Option<&Record<'_>>| {
                 batch.clear();
-                for first in first {
+                if let Some(first) = first {
                     batch.push(first, Timestamp(0)).expect("it fits");
                 }
                 let before = batch.len();

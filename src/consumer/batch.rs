@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
     /// group is then where it was, or, if only the sync failed, may be.
     pub fn commit(self) -> Result<()> {
         let consumer = self.consumer;
-        if consumer.membership.is_some() {
+        if consumer.membership.is_some() && !cfg!(seeded_bug = "commit_before_data") {
             for (partition, end) in consumer.fetcher.lent_logs() {
                 partition.log().sync_to(end)?;
             }

@@ -251,7 +251,7 @@ impl Flush {
     /// The first append of a session: from here on a crash must be seen as one.
     pub(crate) fn mark_open(&self, log: &Log) -> Result<()> {
         let mut journal = self.journal.lock();
-        if journal.is_marked_open {
+        if journal.is_marked_open || cfg!(seeded_bug = "clean_flag_kept") {
             return Ok(());
         }
         let recovery_point = journal.recovery_point;

@@ -217,9 +217,9 @@ mod tests {
         let read =
             || Checkpoint::open(&disk, dir, OWNER).expect("opens").1.map(|control| control.recovery_point.offset);
         assert_eq!(read(), Some(4));
-        disk.corrupt(&dir.join(CONTROL), |bytes| bytes[20] ^= 1); // sequence 4 lies in slot 0
+        disk.corrupt(dir.join(CONTROL), |bytes| bytes[20] ^= 1).expect("there"); // sequence 4 lies in slot 0
         assert_eq!(read(), Some(3));
-        disk.corrupt(&dir.join(CONTROL), |bytes| bytes.truncate(100));
+        disk.corrupt(dir.join(CONTROL), |bytes| bytes.truncate(100)).expect("there");
         assert_eq!(read(), None);
     }
 
@@ -228,12 +228,13 @@ mod tests {
         let (disk, dir) = (Simulated::new(1), Path::new("/p"));
         disk.create_dir(dir).expect("made");
         Checkpoint::open(&disk, dir, OWNER).expect("created").0.write(&control(1)).expect("written");
-        disk.corrupt(&dir.join(CONTROL), |bytes| {
+        disk.corrupt(dir.join(CONTROL), |bytes| {
             let slot = &mut bytes[4096..4096 + SLOT_USED];
             slot[8] = 2;
             let crc = crc32fast::hash(&slot[..CRC_AT]);
             slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        });
+        })
+        .expect("there");
         let refusal = Checkpoint::open(&disk, dir, OWNER).expect_err("version 2");
         assert!(matches!(refusal, Error::UnsupportedVersion { found: 2, supported: 1, .. }), "{refusal}");
     }

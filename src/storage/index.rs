@@ -115,7 +115,7 @@ impl Index {
         let crc = u32::from_le_bytes(head[12..16].try_into().ok()?);
         if &head[..8] != MAGIC
             || Some(body.len()) != count.checked_mul(ENTRY_LEN)
-            || crc != checksum(generation, &bytes[16..])
+            || (crc != checksum(generation, &bytes[16..]) && !cfg!(seeded_bug = "index_trusted"))
         {
             return None;
         }

@@ -152,7 +152,9 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
         // The page cache has it all, and the log settles it with its first sync: see `Flush::settle`.
         Ended::ProcessDied => recovered.clear_tail(site, reason)?,
         Ended::New | Ended::MachineDied | Ended::Fenced => {
-            recovered.drop_spares(site)?;
+            if !cfg!(seeded_bug = "spare_reused") {
+                recovered.drop_spares(site)?;
+            }
             recovered.cut_tail(site, keep, reason)?;
             recovered.settle(site, control, boot_id)?;
         }
@@ -360,6 +362,9 @@ struct LogWalk<'a> {
 /// then goes on behind all that there could have been, so that no offset is ever given twice.
 const OFFSETS_MAX: u64 = SEGMENT_BYTES_MAX;
 
+/// A segment's file and what its first page says.
+type Opened = (Arc<dyn File>, Header);
+
 /// Why the walk through one segment stopped.
 enum Stop {
     /// The segment is sealed, or full.
@@ -457,7 +462,7 @@ impl<'a> LogWalk<'a> {
         matches!(self.ended, Ended::ProcessDied | Ended::Closed)
     }
 
-    fn open(&self, base: Offset) -> Result<Result<(Arc<dyn File>, Header), &'static str>> {
+    fn open(&self, base: Offset) -> Result<Result<Opened, &'static str>> {
         let path = FileName::Segment(base).path(self.site.dir);
         let file = self.site.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
         let header = Header::read(&*file, base, self.site.owner).map_err(|e| Error::io("read", &path, e))?;
