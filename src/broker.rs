@@ -233,7 +233,7 @@ impl BrokerBuilder {
     /// As [`Broker::open`], and [`Error::InvalidConfig`] if no directory was given.
     pub fn open(self) -> Result<Broker> {
         let Self { data_dir, fs, clock, on_damage, min_free } = self;
-        let dir = data_dir.ok_or_else(|| Error::InvalidConfig {
+        let dir = data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| Error::InvalidConfig {
             setting: "log.dirs",
             value: "nothing".into(),
             limit: "a data directory must be given; Broker::in_memory needs none".into(),
@@ -399,11 +399,7 @@ impl TopicBuilder {
     }
 
     fn get(mut self, want: Want) -> Result<Topic> {
-        let name = TopicName::new(&self.name)?;
-        if name.as_str().starts_with("__") {
-            let reason = "names that begin with `__` are the broker's own";
-            return Err(crate::types::InvalidName { what: "topic name", name: self.name, reason }.into());
-        }
+        let name = TopicName::new_for_users(&self.name)?;
         self.config.max_message_bytes = self.max_message_bytes.unwrap_or_else(|| {
             let quarter = TopicConfig::batch_bytes_limit(self.config.segment_bytes.clamp(64 << 10, 1 << 30));
             self.config.max_message_bytes.min(quarter)

@@ -189,13 +189,11 @@ impl<'a> RecordView<'a> {
 ///
 /// Converts into [`Error`] with `?` where the record is not wanted back. It borrows what the record borrowed, so in a
 /// function that returns `Box<dyn std::error::Error>` write `.map_err(Error::from)?`.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{error}")]
+#[derive(Clone, Debug)]
 pub struct SendError<'a> {
     /// The record, unchanged.
     pub record: Record<'a>,
     /// Why it was refused.
-    #[source]
     pub error: Box<Error>,
 }
 
@@ -210,6 +208,19 @@ impl<'a> SendError<'a> {
     }
 }
 
+impl fmt::Display for SendError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for SendError<'_> {
+    /// What is behind the reason; the reason itself is what this says.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
 impl From<SendError<'_>> for Error {
     fn from(refused: SendError<'_>) -> Self {
         *refused.error
@@ -219,15 +230,26 @@ impl From<SendError<'_>> for Error {
 /// A record that was taken by `send_nowait` and refused later, and why.
 ///
 /// Converts into [`Error`] with `?` where the record is not wanted back.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{error}")]
+#[derive(Clone, Debug)]
 pub struct TicketError {
     /// The record, out of the batch that was refused. `None` when it may be in the log all the same:
     /// it was appended, and what failed is the sync.
     pub record: Option<Box<OwnedRecord>>,
     /// Why it was refused.
-    #[source]
     pub error: Box<Error>,
+}
+
+impl fmt::Display for TicketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for TicketError {
+    /// What is behind the reason; the reason itself is what this says.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
 }
 
 impl From<TicketError> for Error {

@@ -30,6 +30,15 @@ impl TopicName {
         Ok(Self(name.into()))
     }
 
+    /// The same for a name that comes from a program: those that begin with `__` are the broker's own.
+    pub(crate) fn new_for_users(name: &str) -> Result<Self, InvalidName> {
+        if name.starts_with("__") {
+            let reason = "names that begin with `__` are the broker's own";
+            return Err(InvalidName { what: "topic name", name: name.chars().take(300).collect(), reason });
+        }
+        Self::new(name)
+    }
+
     /// The name as it was given.
     pub fn as_str(&self) -> &str {
         &self.0

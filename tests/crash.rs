@@ -3,9 +3,10 @@
 //! The store runs on a simulated machine (`headwater::fs::Simulated`) that keeps what was synced and takes back any
 //! part of the rest; the oracle is a plain list outside of it. Each test is one row and prints how much it tried.
 //!
-//! - `HEADWATER_CRASH_STATES`: states of row 1 (300,000 in release, few in debug builds).
+//! - `HEADWATER_CRASH_STATES`: states of row 1 (400,000 in release, few in debug builds).
 //! - `HEADWATER_CRASH_SEED`: run this one life of row 1 and nothing else of it.
-//! - `HEADWATER_KILLS`: real processes to be killed in row 4.
+//! - `HEADWATER_FAULTS`, `HEADWATER_KILLS`, `HEADWATER_DAMAGES`: workloads of row 3, processes to be killed in row 4,
+//!   changed files in row 6.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +49,7 @@ fn a_power_cut_or_a_kill_at_any_operation_takes_back_nothing_that_was_acked() {
     let row = Row::begin(1, "power cut or kill at any operation, again", "states");
     let tally: Arc<power::Tally> = Arc::default();
     let states = || tally.power.load(Ordering::Relaxed) + tally.process.load(Ordering::Relaxed);
-    let wanted = setting("HEADWATER_CRASH_STATES").unwrap_or(scaled(600_000, 3_000));
+    let wanted = setting("HEADWATER_CRASH_STATES").unwrap_or(scaled(400_000, 3_000));
     let name = |seed: u64| format!("HEADWATER_CRASH_SEED={seed}");
     match setting("HEADWATER_CRASH_SEED") {
         Some(seed) => row.run(|number| number == 0, |_| name(seed), |_| power::life(seed, &tally)),
@@ -66,7 +67,7 @@ fn every_crash_of_a_small_script_leaves_what_was_acked() {
     let row = Row::begin(2, "every subset of what is unsynced", "states");
     let tally: Arc<exhaustive::Tally> = Arc::default();
     // One in several, of all kinds.
-    let stride = scaled(1, 23);
+    let stride = scaled(1, 61);
     let cases = exhaustive::CASES.div_ceil(stride);
     let name = |number: u64| format!("script {number}");
     row.run(|number| number < cases, name, |number| exhaustive::case(number * stride, &tally));
@@ -81,7 +82,7 @@ fn every_crash_of_a_small_script_leaves_what_was_acked() {
 fn a_failing_disk_is_said_and_nothing_is_acked_that_it_may_not_hold() {
     let row = Row::begin(3, "the n-th operation fails, once or for ever", "cases");
     let tally = faults::Tally::default();
-    let workloads = scaled(40, 2);
+    let workloads = setting("HEADWATER_FAULTS").unwrap_or(scaled(40, 2));
     row.run(|seed| seed < workloads, |seed| format!("workload {seed}"), |seed| faults::workload(seed, &tally));
     let (sessions, recoveries) = (tally.sessions.load(Ordering::Relaxed), tally.recoveries.load(Ordering::Relaxed));
     row.count(sessions + recoveries);

@@ -178,9 +178,13 @@ impl ConsumerBuilder {
             let topic = match (subscribed, &self.broker) {
                 (Subscribed::Open(topic), _) => topic,
                 (Subscribed::Name(name), Some(broker)) => {
-                    broker.registry().topic(&TopicName::new(&name)?, Want::Open, &Default::default())?
+                    let name = TopicName::new_for_users(&name)?;
+                    broker.registry().topic(&name, Want::Open, &Default::default())?
                 }
-                (Subscribed::Name(topic), None) => return Err(Error::UnknownTopic { topic }),
+                (Subscribed::Name(value), None) => {
+                    let limit = "a consumer made from a topic reads that one; `broker.consumer` takes names".into();
+                    return Err(Error::InvalidConfig { setting: "topics", value, limit });
+                }
             };
             topic.home().check_open()?;
             if topics.iter().all(|other| other.id() != topic.id()) {

@@ -33,15 +33,28 @@ pub(crate) struct Flush {
     led: Condvar,
     /// For tasks, and for readers who see only what is durable.
     synced: Notify,
-    /// The control file. Taken by the leader, by the first append and by closing; held during its I/O, which no
-    /// reader waits for. `state` may be taken under it.
+    /// The control file. Taken by the leader, by the first append, by closing and by dropping; held while it is
+    /// written and not while it is synced. No lock of this type is taken under it.
     journal: Mutex<Journal>,
+    /// No sync is begun any more: the directory is somebody else's.
+    is_abandoned: AtomicBool,
     /// Syncs that somebody waited for.
     awaited: AtomicU64,
     /// The flush thread will come by when the flush interval has passed.
     is_scheduled: AtomicBool,
     /// The flush thread was asked to come by at once.
     is_requested: AtomicBool,
+}
+
+/// What the control file of a log that is opened says, on the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// That it is open.
+    Open,
+    /// That it was closed in order.
+    Clean,
+    /// One or the other: what it says in the page cache may not have reached the disk.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -59,8 +72,10 @@ struct Journal {
     /// As last written: a start that was noted never goes back.
     log_start: Offset,
     recovery_point: RecoveryPoint,
-    /// Whether the control file says, durably, that this session has the log open.
+    /// Whether the control file says, durably, that the log is open: it must, before the first append.
     is_marked_open: bool,
+    /// Whether it says that the log was closed in order, and nothing has come since.
+    is_clean: bool,
     /// What a dead process left has not been synced yet.
     is_unsettled: bool,
     /// The file is somebody else's by now.
@@ -69,7 +84,7 @@ struct Journal {
 
 impl Flush {
     /// A log that is durable up to `durable`.
-    pub(crate) fn new(checkpoint: Checkpoint, durable: RecoveryPoint, is_marked_open: bool) -> Self {
+    pub(crate) fn new(checkpoint: Checkpoint, durable: RecoveryPoint, found: Found) -> Self {
         Self {
             durable: AtomicU64::new(durable.offset),
             fence: OnceLock::new(),
@@ -80,10 +95,12 @@ impl Flush {
                 checkpoint,
                 log_start: 0,
                 recovery_point: durable,
-                is_marked_open,
+                is_marked_open: found == Found::Open,
+                is_clean: found == Found::Clean,
                 is_unsettled: false,
                 is_abandoned: false,
             }),
+            is_abandoned: AtomicBool::new(false),
             awaited: AtomicU64::new(0),
             is_scheduled: AtomicBool::new(false),
             is_requested: AtomicBool::new(false),
@@ -162,6 +179,10 @@ impl Flush {
             if let Some(fence) = self.fence() {
                 return Err(fence.error(log.partition()));
             }
+            // Acquire: pairs with the Release in `abandon`.
+            if self.is_abandoned.load(Ordering::Acquire) {
+                return Err(Error::Closed { what: "the broker" });
+            }
             if state.is_led {
                 self.led.wait(&mut state);
                 continue;
@@ -219,15 +240,25 @@ impl Flush {
     }
 
     fn settle(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>) -> io::Result<()> {
-        let mut journal = self.journal.lock();
-        if !journal.is_unsettled {
-            return Ok(());
+        {
+            let mut journal = self.journal.lock();
+            if !journal.is_unsettled {
+                return Ok(());
+            }
+            let recovery_point = point_at(end, last).unwrap_or(journal.recovery_point);
+            journal.write(log, recovery_point, Left::Open)?;
         }
-        let recovery_point = point_at(end, last).unwrap_or(journal.recovery_point);
-        journal.write(log, recovery_point, Left::Open)?;
-        journal.checkpoint.sync()?;
-        journal.is_unsettled = false;
+        self.sync_journal()?;
+        let mut journal = self.journal.lock();
+        (journal.is_unsettled, journal.is_marked_open) = (false, true);
         Ok(())
+    }
+
+    /// Makes durable what was last written into the control file. Not under its lock: dropping a log takes that, and
+    /// must not wait for the disk.
+    fn sync_journal(&self) -> io::Result<()> {
+        let file = self.journal.lock().checkpoint.file();
+        file.sync_data()
     }
 
     /// Takes the segments off the list that are sealed and were just synced: all but the last.
@@ -241,65 +272,71 @@ impl Flush {
     /// segment, to bound what recovery walks after a power cut, and a failure is harmless.
     fn checkpoint(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>, is_to_be_synced: bool) {
         let Some(recovery_point) = point_at(end, last) else { return };
-        let mut journal = self.journal.lock();
-        let written = journal.write(log, recovery_point, Left::Open);
+        let written = self.journal.lock().write(log, recovery_point, Left::Open);
         if written.is_ok() && is_to_be_synced {
-            let _ = journal.checkpoint.sync();
+            let _ = self.sync_journal();
         }
     }
 
-    /// The first append of a session: from here on a crash must be seen as one.
+    /// The first append of a session: from here on a crash must be seen as one. Called under the pen.
     pub(crate) fn mark_open(&self, log: &Log) -> Result<()> {
-        let mut journal = self.journal.lock();
-        if journal.is_marked_open || cfg!(seeded_bug = "clean_flag_kept") {
-            return Ok(());
-        }
-        let recovery_point = journal.recovery_point;
-        let marked = journal.write(log, recovery_point, Left::Open).and_then(|()| journal.checkpoint.sync());
+        let written = {
+            let mut journal = self.journal.lock();
+            if journal.is_marked_open || cfg!(seeded_bug = "clean_flag_kept") {
+                return Ok(());
+            }
+            let recovery_point = journal.recovery_point;
+            journal.write(log, recovery_point, Left::Open)
+        };
+        let marked = written.and_then(|()| self.sync_journal());
         marked.map_err(|e| Error::io("mark as open", log.spec.dir.join(CONTROL), e))?;
-        journal.is_marked_open = true;
+        self.journal.lock().is_marked_open = true;
         Ok(())
     }
 
-    /// The last act of an orderly close, after everything was synced.
+    /// The last act of an orderly close, after everything was synced. Nothing is written into the control file after
+    /// it.
     pub(crate) fn mark_clean(&self, log: &Log) -> Result<()> {
         if let Some(fence) = self.fence() {
             return Err(fence.error(log.partition()));
         }
         let last = self.last_segment();
-        let mut journal = self.journal.lock();
-        if !journal.is_marked_open {
-            return Ok(()); // nothing was appended
-        }
-        let end = log.end();
-        let recovery_point = if end == journal.recovery_point.offset {
-            journal.recovery_point
-        } else {
-            // Where the place cannot be said the log stays marked as open: recovery will find it.
-            match point_at(end, last.as_ref()) {
-                Some(recovery_point) => recovery_point,
-                None => return Ok(()),
+        let written = {
+            let mut journal = self.journal.lock();
+            if journal.is_clean {
+                return Ok(()); // nothing was appended
             }
+            let end = log.end();
+            let recovery_point = match point_at(end, last.as_ref()) {
+                _ if end == journal.recovery_point.offset => journal.recovery_point,
+                Some(recovery_point) => recovery_point,
+                // Where the place cannot be said the log stays marked as open: recovery will find it.
+                None => return Ok(()),
+            };
+            let written = journal.write(log, recovery_point, Left::Clean);
+            journal.is_abandoned = true;
+            written
         };
-        let marked = journal.write(log, recovery_point, Left::Clean).and_then(|()| journal.checkpoint.sync());
-        marked.map_err(|e| Error::io("mark as closed", log.spec.dir.join(CONTROL), e))?;
-        journal.is_marked_open = false;
-        Ok(())
+        let marked = written.and_then(|()| self.sync_journal());
+        marked.map_err(|e| Error::io("mark as closed", log.spec.dir.join(CONTROL), e))
     }
 
     /// Notes, durably, that the log begins at `start`.
     pub(crate) fn note_start(&self, log: &Log, start: Offset) -> Result<()> {
-        let mut journal = self.journal.lock();
-        let recovery_point = journal.recovery_point;
-        let noted = journal.write_with_start(log, start, recovery_point, Left::Open);
-        noted
-            .and_then(|()| journal.checkpoint.sync())
-            .map_err(|e| Error::io("note the start of the log in", log.spec.dir.join(CONTROL), e))
+        let written = {
+            let mut journal = self.journal.lock();
+            let recovery_point = journal.recovery_point;
+            journal.write_with_start(log, start, recovery_point, Left::Open)
+        };
+        let noted = written.and_then(|()| self.sync_journal());
+        noted.map_err(|e| Error::io("note the start of the log in", log.spec.dir.join(CONTROL), e))
     }
 
     /// The control file is not to be touched any more: the directory's lock is about to be given back.
     pub(crate) fn abandon(&self) {
         self.journal.lock().is_abandoned = true;
+        // Release: pairs with the Acquire in `reach`.
+        self.is_abandoned.store(true, Ordering::Release);
     }
 
     /// A write or sync failed: nothing is taken from now on, and everybody who waits is told.
@@ -375,6 +412,7 @@ impl Journal {
         let boot_id = log.spec.fs.boot_id()?;
         let control = Control { log_start, recovery_point, boot_id, left };
         self.checkpoint.write(&control)?;
+        self.is_clean = left == Left::Clean;
         (self.log_start, self.recovery_point) = (log_start, recovery_point);
         Ok(())
     }

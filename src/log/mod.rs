@@ -22,7 +22,7 @@ use crate::config::{OnDamage, Visibility};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::log::fence::Fence;
-use crate::log::flush::Flush;
+use crate::log::flush::{Flush, Found};
 use crate::log::segments::Segments;
 use crate::log::worker::Worker;
 use crate::log::writer::LogWriter;
@@ -107,10 +107,15 @@ impl Log {
                 Some(resumed.map_err(|e| Error::io("map the last segment in", &spec.dir, e))?)
             }
         };
+        let found = match recovered.report.ended {
+            _ if recovered.is_marked_open => Found::Open,
+            Ended::Closed => Found::Clean,
+            _ => Found::Unknown,
+        };
         let log = Arc::new(Self {
             segments: Segments::new(recovered.log_start, &recovered.bases),
             end: AtomicU64::new(recovered.end_offset),
-            flush: Flush::new(recovered.checkpoint, recovered.durable, recovered.is_marked_open),
+            flush: Flush::new(recovered.checkpoint, recovered.durable, found),
             report: recovered.report,
             spec,
         });

@@ -122,8 +122,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// The size of a batch that is sent without waiting for more, in bytes. 512 to the topic's `max_message_bytes`;
-    /// default 64 KiB, or that limit where it is less.
+    /// The size of a batch that is sent without waiting for more, in bytes. At least 512, and no more than the topic's
+    /// `max_message_bytes`, which counts where more is asked for; default 64 KiB.
     #[doc(alias = "batch.size")]
     pub fn batch_bytes(mut self, bytes: u32) -> Self {
         self.batch_bytes = bytes;

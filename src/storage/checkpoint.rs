@@ -180,6 +180,11 @@ impl Checkpoint {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    /// The file, to be synced by somebody who does not keep the others from writing.
+    pub(crate) fn file(&self) -> Arc<dyn File> {
+        Arc::clone(&self.file)
+    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
     let mut fs = settings.machine(random.next());
     let from = fault.from;
     fs.fail(fault.clone());
+    world.has_faults.store(true, Ordering::Relaxed);
     // Who appended without waiting for the disk is not told that a sync has failed, and has no promise after it.
     let has_sync_failed = Arc::new(AtomicBool::new(false));
     let (flag, is_forever) = (Arc::clone(&has_sync_failed), fault.times == Times::Forever);

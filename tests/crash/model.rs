@@ -183,10 +183,11 @@ impl Partition {
     /// Whether a group may be found there.
     pub(crate) fn check_commit(&self, found: Option<u64>, end: u64, loss: Loss) -> Result<(), String> {
         let Commits { synced, appended, tried } = &self.commits;
-        let must = if loss == Loss::Process { appended } else { synced };
+        let is_all_there = loss == Loss::Process && !self.is_fenced;
+        let must = if is_all_there { appended } else { synced };
         let newest = found == *must || found.is_some_and(|found| tried.contains(&found));
         // What was tried before the newest that is safe is older, and must not come back.
-        let is_back = loss == Loss::Process && found < *appended;
+        let is_back = is_all_there && found < *appended;
         if !newest || is_back {
             return Err(format!("the group is found at {found:?}, not {must:?} or one of {tried:?} ({loss:?})"));
         }

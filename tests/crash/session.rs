@@ -1,6 +1,7 @@
 //! A program that uses the store: opens it, sends, reads, commits, and tells the model what it was told.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ impl Settings {
             partitions: random.pick(&[1, 1, 2, 3]),
             sizes,
             has_group: random.one_in(8),
-            commit_acks: Acks::Synced,
+            commit_acks: random.pick(&[Acks::Synced, Acks::Synced, Acks::Appended]),
             flush_messages: random.one_in(8).then_some(3),
             has_unified_cache: !random.one_in(4),
             writes_back: !random.one_in(4),
@@ -114,6 +115,8 @@ pub(crate) struct World {
     topic: Mutex<Option<Topic>>,
     /// The ends that were published last: of the log and of what is durable.
     published: Mutex<Vec<(u64, u64)>>,
+    /// A sync may fail without anybody being told at once: readers then see no more than what is durable.
+    pub(crate) has_faults: AtomicBool,
     /// The first that was found by whoever watches.
     pub(crate) violation: Mutex<Option<String>>,
 }
@@ -124,6 +127,7 @@ impl World {
             model: Mutex::new(model),
             topic: Mutex::new(None),
             published: Mutex::new(Vec::new()),
+            has_faults: AtomicBool::new(false),
             violation: Mutex::new(None),
         })
     }
@@ -357,7 +361,8 @@ impl Session {
         let durable = self.topic.metrics().into_iter().map(|metrics| metrics.durable_end);
         for ((partition, end), durable) in ends.into_iter().enumerate().zip(durable) {
             let log = &model.partitions[partition];
-            let least = if visibility == Visibility::Durable || log.is_fenced { durable } else { log.appended };
+            let may_be_fenced = log.is_fenced || self.world.has_faults.load(Ordering::Relaxed);
+            let least = if visibility == Visibility::Durable || may_be_fenced { durable } else { log.appended };
             if end < least {
                 return Err(format!("partition {partition}: a reader sees no more than {end}, {least} were acked"));
             }

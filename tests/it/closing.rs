@@ -112,32 +112,6 @@ fn what_a_producer_holds_is_in_the_log_once_producer_and_broker_were_dropped() {
 }
 
 #[test]
-fn a_ticket_that_outlives_its_broker_writes_nothing_into_what_the_next_one_has() {
-    let fs = Simulated::memory();
-    let broker = open_on(&fs);
-    let mut producer = patient(&small_topic(&broker, "t"), Acks::Appended);
-    producer.send(Record::new("v0")).expect("sent");
-    let ticket = producer.send_nowait(Record::new("v1")).expect("taken");
-    drop((broker, producer));
-
-    let next = match builder_on(&fs).open() {
-        Ok(next) => next,
-        Err(error) => {
-            // As good: the ticket keeps the directory until it is dropped.
-            assert_eq!(error.kind(), "locked");
-            ticket.wait().expect("appended");
-            open_on(&fs)
-        }
-    };
-    let topic = small_topic(&next, "t");
-    let found = values(&topic);
-    quick(&topic).send(Record::new("theirs")).expect("sent");
-    let expected: Vec<String> = found.iter().cloned().chain(["theirs".into()]).collect();
-    assert!(found == numbered(0..1) || found == numbered(0..2), "{found:?}");
-    assert_eq!(values(&topic), expected, "after the next broker has sent");
-}
-
-#[test]
 fn a_ticket_waited_for_after_its_broker_was_dropped_does_not_overwrite_the_next_ones_records() {
     let fs = Simulated::memory();
     let broker = open_on(&fs);

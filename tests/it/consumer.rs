@@ -143,11 +143,18 @@ fn a_seek_into_a_batch_that_is_partly_lent_begins_exactly_there() {
         assert_eq!((consumer.position(&place), consumer.lag()), (Some(to), 10 - to));
         assert_eq!(next(&mut consumer), Some(expected));
     }
-    consumer.seek(&place, 10).expect("the end is in the log");
+    // Into another batch, with this one partly lent.
+    quick(&topic).send_batch(&vec![Record::new("v"); 5]).expect("sent");
+    assert_eq!(next(&mut consumer), Some(vec![3, 4, 5]));
+    consumer.seek(&place, 12).expect("in the log");
+    assert_eq!(next(&mut consumer), Some(vec![12, 13, 14]));
+    consumer.seek(&place, 1).expect("in the log");
+    assert_eq!(next(&mut consumer), Some(vec![1, 2, 3]));
+    consumer.seek(&place, 15).expect("the end is in the log");
     assert_eq!(next(&mut consumer), None);
-    let refusal = consumer.seek(&place, 11).expect_err("beyond");
-    assert!(matches!(refusal, Error::OffsetOutOfRange { offset: 11, first: 0, end: 10, .. }), "{refusal}");
-    assert_eq!(consumer.position(&place), Some(10), "a refused seek moves nothing");
+    let refusal = consumer.seek(&place, 16).expect_err("beyond");
+    assert!(matches!(refusal, Error::OffsetOutOfRange { offset: 16, first: 0, end: 15, .. }), "{refusal}");
+    assert_eq!(consumer.position(&place), Some(15), "a refused seek moves nothing");
     for stranger in [partition_of("t", 1), partition_of("u", 0)] {
         let refusal = consumer.seek(&stranger, 0).expect_err("it does not read that");
         assert!(matches!(&refusal, Error::NotAssigned { partition } if *partition == stranger), "{refusal}");

@@ -150,6 +150,7 @@ fn damage_at_the_very_end_is_said_with_an_empty_batch_and_the_log_goes_on() {
     assert_eq!((batch.len(), batch.skipped().len()), (0, 1));
     assert_eq!((batch.skipped()[0].from, batch.skipped()[0].to), (from, count));
     drop(batch);
+    assert_eq!((consumer.position(&partition_of("t", 0)), consumer.lag()), (Some(count), 0));
     assert!(consumer.poll(Duration::ZERO).expect("a poll").is_none());
     topic.producer().expect("a producer").send(Record::new(&value(count))).expect("sent");
     assert_eq!(read(&mut consumer).0, [count]);

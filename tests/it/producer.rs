@@ -72,6 +72,12 @@ fn every_kind_of_record_comes_back_as_it_went_in() {
     producer.send(Record::new("later")).expect("sent");
     assert_eq!(records(&topic), expected);
 
+    // The other two ways stamp alike.
+    producer.send_batch(&[Record::new("batched")]).expect("sent");
+    drop(producer.send_nowait(Record::new("collected")).expect("taken"));
+    let stamps: Vec<_> = records(&topic).iter().rev().take(2).map(|record| record.timestamp).collect();
+    assert_eq!(stamps, [Timestamp(5_250); 2]);
+
     // In one batch too, where times and offsets are kept as differences; and a null value is not an empty one.
     let again: Vec<Record<'_>> = expected.iter().map(OwnedRecord::as_record).collect();
     let batched = small_topic(&broker, "u");
@@ -411,14 +417,17 @@ fn a_record_that_is_too_large_comes_back_with_size_and_limit() {
 
 #[test]
 fn a_send_that_the_disk_refuses_gives_the_record_back_and_leaves_nothing_behind() {
-    let fs = machine();
-    let broker = open_on(&fs);
-    let topic = small_topic(&broker, "t");
-    let mut producer = topic.producer().expect("a producer");
-    fs.fail(Fault::once(FaultKind::Enospc).only(OpKind::SetLen));
-    let refused = producer.send(Record::new("v0").key("k")).expect_err("no room for a segment");
-    assert!(refused.error.is_full() && refused.error.is_retriable(), "{refused}");
-    assert_eq!(topic.metrics()[0].appends_refused, 1);
-    assert_eq!(producer.send(refused.into_inner()).expect("there is room").offset, 0);
-    assert_eq!(values(&topic), ["v0"]);
+    // The first append makes a file, sizes it, gives it blocks, and asks for more of them.
+    for (kind, passed) in [(OpKind::SetLen, 0), (OpKind::Allocate, 0), (OpKind::Allocate, 1)] {
+        let fs = machine();
+        let broker = open_on(&fs);
+        let topic = small_topic(&broker, "t");
+        let mut producer = topic.producer().expect("a producer");
+        fs.fail(Fault::once(FaultKind::Enospc).only(kind).after(fs.operations_of(kind) + passed));
+        let refused = producer.send(Record::new("v0").key("k")).expect_err("no room for a segment");
+        assert!(refused.error.is_full() && refused.error.is_retriable(), "{kind:?} {passed}: {refused}");
+        assert_eq!((topic.metrics()[0].appends_refused, topic.metrics()[0].log_end), (1, 0), "{kind:?} {passed}");
+        assert_eq!(producer.send(refused.into_inner()).expect("there is room").offset, 0);
+        assert_eq!(values(&topic), ["v0"]);
+    }
 }

@@ -91,7 +91,10 @@ fn every_record_is_found_whatever_became_of_the_indexes() {
         ),
         ("empty", Box::new(corrupt(Vec::clear))),
         ("cut", Box::new(corrupt(|bytes| bytes.truncate(bytes.len() / 2)))),
-        ("a bit flipped", Box::new(corrupt(|bytes| bytes[40] ^= 1))),
+        (
+            "bits flipped",
+            Box::new(corrupt(|bytes| bytes[24..].iter_mut().skip(47).step_by(24).for_each(|b| *b ^= 0x80))),
+        ),
         ("zeros", Box::new(corrupt(|bytes| bytes.fill(0)))),
         (
             "another segment's",
