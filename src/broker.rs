@@ -161,7 +161,9 @@ impl Broker {
                 theirs.done.notify_all();
             };
             if self.registry.home().fs.allows_threads() {
-                self.registry.home().closer.submit(Box::new(close));
+                // Without a thread it is done here: late, but done.
+                let refused = self.registry.home().closer.submit(Box::new(close));
+                refused.err().into_iter().for_each(|close| close());
             } else {
                 close();
             }
@@ -243,10 +245,7 @@ impl BrokerBuilder {
         make(&dir)?;
         let lock = lock(&*fs, &dir)?;
         make(&dir.join("topics"))?;
-        // The names of what was just made, up to where somebody else made them.
-        for made in [Some(&*dir), dir.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
-            fs.sync_dir(made).map_err(|e| Error::io("sync", made, e))?;
-        }
+        sync_names(&*fs, &dir)?;
         let home = Arc::new(Home {
             fs,
             dir,
@@ -263,6 +262,22 @@ impl BrokerBuilder {
         let groups = Arc::new(Groups::new(Arc::clone(&registry)));
         Ok(Broker { registry, groups, closing: Arc::default() })
     }
+}
+
+/// Makes the names of `dir`, of what is in it and of all above it durable. All above, since an earlier open may have
+/// made any of them and failed before it came to this.
+fn sync_names(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let sync = |path: &Path| fs.sync_dir(path).map_err(|e| Error::io("sync", path, e));
+    sync(dir)?;
+    for (distance, above) in dir.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match sync(above) {
+            // One that we may not open was not made by us, and its parent holds its name.
+            Err(Error::Io { source, .. }) if distance > 0 && source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a directory that is somebody else's, before anything in it is touched.

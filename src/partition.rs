@@ -59,6 +59,8 @@ pub(crate) fn lingerer() -> Lingerer {
 struct Shared {
     appended: Notify,
     buffers: crossbeam::queue::ArrayQueue<Vec<u8>>,
+    /// Batches whose outcome is known and whose tickets were not told yet.
+    untold: crossbeam::queue::SegQueue<Arc<Completion>>,
     batches: Counter,
     records: Counter,
     bytes: Counter,
@@ -117,10 +119,10 @@ impl Completion {
         Some(outcome.map(|offsets| offsets.end).map_err(|(error, _)| error.clone()))
     }
 
+    /// Notes the outcome. Whoever waits is told after the pen was let go: see [`Partition::tell`].
     fn complete(&self, outcome: Outcome) {
         let is_first = self.outcome.set(outcome).is_ok();
         debug_assert!(is_first, "a batch was completed twice");
-        self.done.notify_all();
     }
 }
 
@@ -193,11 +195,28 @@ impl Appender {
     }
 }
 
+/// Sees to it that a batch has an outcome when it leaves the pen, also if appending it panicked.
+struct Answered<'a> {
+    completion: &'a Arc<Completion>,
+    shared: &'a Shared,
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        if !self.completion.is_known() {
+            self.completion.complete(Err((Error::Panicked { what: "the appender" }, Vec::new())));
+        }
+        self.shared.untold.push(Arc::clone(self.completion));
+    }
+}
+
 impl ring::Writer for Appender {
     type Item = Submission;
 
     fn write(&mut self, submission: Submission) {
         let Submission { mut bytes, count, max_timestamp, completion } = submission;
+        let shared = Arc::clone(&self.shared);
+        let answered = Answered { completion: &completion, shared: &shared };
         match self.append(Appending { bytes: &mut bytes, count, max_timestamp }) {
             Ok(base) => {
                 completion.complete(Ok(base..base + u64::from(count)));
@@ -206,11 +225,11 @@ impl ring::Writer for Appender {
             }
             Err(error) => completion.complete(Err((error, bytes))),
         }
+        drop(answered);
     }
 
-    fn end_run(&mut self) {
-        self.shared.appended.notify_all();
-    }
+    /// Nothing: who waits is told by [`Partition::tell`], when no lock is held.
+    fn end_run(&mut self) {}
 }
 
 impl Partition {
@@ -223,6 +242,7 @@ impl Partition {
         let shared = Arc::new(Shared {
             appended: Notify::new(),
             buffers: crossbeam::queue::ArrayQueue::new(BUFFERS_KEPT),
+            untold: crossbeam::queue::SegQueue::new(),
             batches: Counter::new(),
             records: Counter::new(),
             bytes: Counter::new(),
@@ -248,13 +268,26 @@ impl Partition {
     ///
     /// # Errors
     /// As [`LogWriter::append`], and [`Error::Closed`].
+    ///
+    /// Call [`tell`](Self::tell) when the caller's own locks are released.
     pub(crate) fn append(&self, appending: Appending<'_>) -> Result<Offset> {
         self.pen.with(|appender| appender.append(appending))
     }
 
     /// Has a batch appended by this thread or by the one that is at it. Its completion says what became of it.
+    ///
+    /// Call [`tell`](Self::tell) when the caller's own locks are released.
     pub(crate) fn submit(&self, submission: Submission) {
         self.pen.submit(submission);
+    }
+
+    /// Tells readers and tickets what has come to pass since. A waker is a stranger's code and may do anything, also
+    /// send to this very partition: so it runs under no lock. Whoever appended for others comes by here after it.
+    pub(crate) fn tell(&self) {
+        self.shared.appended.notify_all();
+        while let Some(completion) = self.shared.untold.pop() {
+            completion.done.notify_all();
+        }
     }
 
     /// A buffer that was used before, if there is one.
@@ -325,6 +358,7 @@ impl Partition {
     fn stop(&self) {
         self.gather();
         self.pen.with(|appender| appender.is_closed = true);
+        self.tell();
     }
 
     pub(crate) fn metrics(&self) -> PartitionMetrics {

@@ -91,7 +91,7 @@ impl Registry {
             if let Some(topic) = &entry.open {
                 return Ok(topic.clone());
             }
-            let topic = Topic::open(Arc::clone(&self.home), name.clone(), entry.id, entry.config.clone())?;
+            let topic = Topic::open(Arc::clone(&self.home), name.clone(), entry.id, entry.config.clone(), false)?;
             return Ok(entry.open.insert(topic).clone());
         }
         if want == Want::Open {
@@ -101,7 +101,7 @@ impl Registry {
         let fs = &self.home.fs;
         let id = TopicId((u128::from(fs.random()) << 64) | u128::from(fs.random()));
         // First the files, then the list: a topic that is listed is there.
-        let topic = Topic::open(Arc::clone(&self.home), name.clone(), id, config.clone())?;
+        let topic = Topic::open(Arc::clone(&self.home), name.clone(), id, config.clone(), true)?;
         let open = Some(topic.clone());
         topics.known.insert(name.clone(), Entry { id, config: config.clone(), open });
         if let Err(error) = self.write(&topics.known) {

@@ -59,13 +59,17 @@ struct Inner {
     name: TopicName,
     id: TopicId,
     config: TopicConfig,
-    partitions: Vec<Arc<Partition>>,
+    /// Before the home, which may hold the lock.
+    partitions: Opened,
     home: Arc<Home>,
 }
 
-impl Drop for Inner {
+/// Open partitions, which are given up when they are dropped: the directory's lock may go next.
+struct Opened(Vec<Arc<Partition>>);
+
+impl Drop for Opened {
     fn drop(&mut self) {
-        for partition in &self.partitions {
+        for partition in &self.0 {
             partition.abandon();
         }
     }
@@ -73,7 +77,13 @@ impl Drop for Inner {
 
 impl Topic {
     /// Opens all partitions of a topic, making those that are not there.
-    pub(crate) fn open(home: Arc<Home>, name: TopicName, id: TopicId, config: TopicConfig) -> Result<Self> {
+    pub(crate) fn open(
+        home: Arc<Home>,
+        name: TopicName,
+        id: TopicId,
+        config: TopicConfig,
+        is_new: bool,
+    ) -> Result<Self> {
         let partitions = (0..config.partitions).map(|partition| {
             let dir = home.partition_dir(id, partition);
             home.fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
@@ -89,11 +99,17 @@ impl Topic {
                 flush_messages: config.flush_messages,
                 flush_interval: config.flush_interval,
                 workers: home.workers.clone(),
+                is_new,
                 dir,
             };
             Partition::open(spec).map(Arc::new)
         });
-        let partitions = partitions.collect::<Result<_>>()?;
+        // If one cannot be opened those before it are let go of, as whole topics are.
+        let mut opened = Opened(Vec::new());
+        for partition in partitions {
+            opened.0.push(partition?);
+        }
+        let partitions = opened;
         // The names of the partitions' directories, before anything in them is acked.
         let topics = home.dir.join("topics");
         home.fs.sync_dir(&topics).map_err(|e| Error::io("sync", &topics, e))?;
@@ -117,12 +133,12 @@ impl Topic {
 
     /// How the last session of each partition ended and what was done about it.
     pub fn recovery(&self) -> impl Iterator<Item = &RecoveryReport> {
-        self.0.partitions.iter().map(|partition| partition.log().report())
+        self.0.partitions.0.iter().map(|partition| partition.log().report())
     }
 
     /// What each partition has done since it was opened, by partition.
     pub fn metrics(&self) -> Vec<PartitionMetrics> {
-        self.0.partitions.iter().map(|partition| partition.metrics()).collect()
+        self.0.partitions.0.iter().map(|partition| partition.metrics()).collect()
     }
 
     /// The first offset of a partition, and the offset behind its last record.
@@ -136,7 +152,7 @@ impl Topic {
     }
 
     pub(crate) fn partition(&self, partition: PartitionId) -> Result<&Arc<Partition>> {
-        self.0.partitions.get(partition as usize).ok_or_else(|| Error::UnknownPartition {
+        self.0.partitions.0.get(partition as usize).ok_or_else(|| Error::UnknownPartition {
             topic: self.0.name.to_string(),
             partition,
             partitions: self.0.config.partitions,
@@ -149,7 +165,7 @@ impl Topic {
 
     /// Closes every partition, and says what went wrong first, after all were tried.
     pub(crate) fn close(&self) -> Result<()> {
-        let closed: Vec<_> = self.0.partitions.iter().map(|partition| partition.close()).collect();
+        let closed: Vec<_> = self.0.partitions.0.iter().map(|partition| partition.close()).collect();
         closed.into_iter().collect()
     }
 }
@@ -157,6 +173,6 @@ impl Topic {
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { name, id, partitions, .. } = &*self.0;
-        f.debug_struct("Topic").field("name", name).field("id", id).field("partitions", &partitions.len()).finish()
+        f.debug_struct("Topic").field("name", name).field("id", id).field("partitions", &partitions.0.len()).finish()
     }
 }

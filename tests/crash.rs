@@ -89,7 +89,6 @@ fn a_failing_disk_is_said_and_nothing_is_acked_that_it_may_not_hold() {
     row.detail("workloads", workloads);
     row.detail("faults in recovery", recoveries);
     row.detail("refusals", tally.refusals.load(Ordering::Relaxed));
-    row.detail("directories refused", tally.said.load(Ordering::Relaxed));
     row.end(ROWS);
 }
 

@@ -1,6 +1,6 @@
 //! From positions to records: which batches are next, and where in them the records lie.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) struct Fetcher {
     batches: Vec<Lent>,
     entries: Vec<Entry>,
     skipped: Vec<Damage>,
+    /// The partitions whose positions the last fetch has moved, by place in `assigned`.
+    touched: BTreeSet<usize>,
 }
 
 /// A partition and the place in it.
@@ -96,6 +98,7 @@ impl Fetcher {
             batches: Vec::new(),
             entries: Vec::new(),
             skipped: Vec::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl Fetcher {
         self.batches.clear();
         self.entries.clear();
         self.skipped.clear();
+        self.touched.clear();
         let mut bytes = 0;
         for _ in 0..self.assigned.len() {
             let at = self.turn;
@@ -179,6 +183,7 @@ impl Fetcher {
                         assigned.partition.count_skipped(damage.to - damage.from);
                         assigned.position = assigned.position.max(damage.to);
                         self.skipped.push(damage);
+                        self.touched.insert(at);
                     }
                     match fetched? {
                         Some(fetched) => fetched,
@@ -201,6 +206,7 @@ impl Fetcher {
                 assigned.rest = Some(fetched.clone());
             }
             self.batches.push(Lent { fetched, from: at });
+            self.touched.insert(at);
         }
         Ok(())
     }
@@ -233,19 +239,16 @@ impl Fetcher {
 
     /// How far the partitions have come of which something is lent, or was passed over.
     pub(crate) fn lent(&self) -> impl Iterator<Item = Commit> {
-        let mut touched: BTreeMap<(TopicId, PartitionId), Offset> = BTreeMap::new();
-        for lent in &self.batches {
-            let Assigned { topic, partition, position, .. } = &self.assigned[lent.from];
-            touched.insert((topic.id(), partition.name().partition), *position);
-        }
-        touched.into_iter().map(|((topic, partition), offset)| Commit { topic, partition, offset })
+        self.touched.iter().map(|at| {
+            let Assigned { topic, partition, position, .. } = &self.assigned[*at];
+            Commit { topic: topic.id(), partition: partition.name().partition, offset: *position }
+        })
     }
 
     /// The logs of which something is lent, and how far.
     pub(crate) fn lent_logs(&self) -> impl Iterator<Item = (&Arc<Partition>, Offset)> {
-        let is_lent = |at: usize| self.batches.iter().any(|lent| lent.from == at);
-        let lent = self.assigned.iter().enumerate().filter(move |(at, _)| is_lent(*at));
-        lent.map(|(_, assigned)| (&assigned.partition, assigned.position))
+        let assigned = self.touched.iter().map(|at| &self.assigned[*at]);
+        assigned.map(|assigned| (&assigned.partition, assigned.position))
     }
 
     pub(crate) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<()> {

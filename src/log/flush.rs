@@ -16,7 +16,7 @@ use crate::storage::checkpoint::{Checkpoint, Control, Left, RecoveryPoint};
 use crate::storage::name::CONTROL;
 use crate::storage::segment::{FIRST_FRAME, Segment};
 use crate::sync::plain::{Condvar, Mutex};
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::types::Offset;
 
 /// Records between two writings of the control file, besides every sealed segment. It bounds what recovery walks.
@@ -44,6 +44,15 @@ pub(crate) struct Flush {
     is_scheduled: AtomicBool,
     /// The flush thread was asked to come by at once.
     is_requested: AtomicBool,
+}
+
+/// Why the flush thread comes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Why {
+    /// The flush interval has passed.
+    Scheduled,
+    /// Somebody asked.
+    Requested,
 }
 
 /// What the control file of a log that is opened says, on the disk.
@@ -78,6 +87,7 @@ struct Journal {
     is_clean: bool,
     /// What a dead process left has not been synced yet.
     is_unsettled: bool,
+    is_fenced: bool,
     /// The file is somebody else's by now.
     is_abandoned: bool,
 }
@@ -98,6 +108,7 @@ impl Flush {
                 is_marked_open: found == Found::Open,
                 is_clean: found == Found::Clean,
                 is_unsettled: false,
+                is_fenced: false,
                 is_abandoned: false,
             }),
             is_abandoned: AtomicBool::new(false),
@@ -152,11 +163,16 @@ impl Flush {
     }
 
     /// The flush thread has come by: what is appended from now on asks for it again.
-    pub(crate) fn begin_background(&self) {
-        // SeqCst, twice: an appender that still sees a flag raised has published its batch before that, and the sync
-        // that follows in this thread reads the end of the log after lowering it.
-        self.is_scheduled.store(false, Ordering::SeqCst);
-        self.is_requested.store(false, Ordering::SeqCst);
+    pub(crate) fn begin_background(&self, why: Why) {
+        let flag = match why {
+            Why::Scheduled => &self.is_scheduled,
+            Why::Requested => &self.is_requested,
+        };
+        // Relaxed: ordered by the fence.
+        flag.store(false, Ordering::Relaxed);
+        // SeqCst: lowering comes before, reading the end of the log after; an appender publishes before the fence in
+        // `raise` and looks at the flag after it. So either it sees the flag down, or this flush sees its batch.
+        fence(Ordering::SeqCst);
     }
 
     /// Waits until everything below `offset` is durable, and leads if nobody does.
@@ -214,7 +230,7 @@ impl Flush {
             }
             return Err(self.fence_off(log, error));
         }
-        if let Err(error) = self.settle(log, end, segments.last()) {
+        if let Err(error) = self.settle(log, end, &segments) {
             return Err(self.fence_off(log, error));
         }
         // Release: pairs with the Acquire in `durable`.
@@ -224,7 +240,7 @@ impl Flush {
             segment.retire(&*log.spec.fs);
         }
         if !retired.is_empty() || end >= self.journal.lock().recovery_point.offset + CHECKPOINT_RECORDS {
-            self.checkpoint(log, end, segments.last(), !retired.is_empty());
+            self.checkpoint(log, end, &segments, !retired.is_empty());
         }
         Ok(())
     }
@@ -239,13 +255,14 @@ impl Flush {
         self.journal.lock().is_unsettled = true;
     }
 
-    fn settle(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>) -> io::Result<()> {
+    fn settle(&self, log: &Log, end: Offset, segments: &[Arc<Segment>]) -> io::Result<()> {
         {
             let mut journal = self.journal.lock();
             if !journal.is_unsettled {
                 return Ok(());
             }
-            let recovery_point = point_at(end, last).unwrap_or(journal.recovery_point);
+            // Without it a later recovery could begin before a hole and cut what is acked now.
+            let recovery_point = point_at(end, segments).ok_or(io::ErrorKind::InvalidData)?;
             journal.write(log, recovery_point, Left::Open)?;
         }
         self.sync_journal()?;
@@ -270,8 +287,8 @@ impl Flush {
 
     /// Notes how far the disk has come. An older note is as good, only further from the end: so it is synced once a
     /// segment, to bound what recovery walks after a power cut, and a failure is harmless.
-    fn checkpoint(&self, log: &Log, end: Offset, last: Option<&Arc<Segment>>, is_to_be_synced: bool) {
-        let Some(recovery_point) = point_at(end, last) else { return };
+    fn checkpoint(&self, log: &Log, end: Offset, segments: &[Arc<Segment>], is_to_be_synced: bool) {
+        let Some(recovery_point) = point_at(end, segments) else { return };
         let written = self.journal.lock().write(log, recovery_point, Left::Open);
         if written.is_ok() && is_to_be_synced {
             let _ = self.sync_journal();
@@ -300,14 +317,14 @@ impl Flush {
         if let Some(fence) = self.fence() {
             return Err(fence.error(log.partition()));
         }
-        let last = self.last_segment();
+        let segments: Vec<_> = self.state.lock().unsynced.iter().cloned().collect();
         let written = {
             let mut journal = self.journal.lock();
             if journal.is_clean {
                 return Ok(()); // nothing was appended
             }
             let end = log.end();
-            let recovery_point = match point_at(end, last.as_ref()) {
+            let recovery_point = match point_at(end, &segments) {
                 _ if end == journal.recovery_point.offset => journal.recovery_point,
                 Some(recovery_point) => recovery_point,
                 // Where the place cannot be said the log stays marked as open: recovery will find it.
@@ -347,6 +364,7 @@ impl Flush {
             // For the next session: it must not believe the page cache. If this fails too, the disk is asked anyway
             // after a restart of the machine, and the caller has been told.
             let mut journal = self.journal.lock();
+            journal.is_fenced = true;
             let recovery_point = journal.recovery_point;
             let _ = journal.write(log, recovery_point, Left::Fenced);
         }
@@ -359,8 +377,10 @@ impl Flush {
 
 /// Raises a flag; whether it was down.
 fn raise(flag: &AtomicBool) -> bool {
-    // SeqCst: see `begin_background`. The load spares the line when the flag is up, as it mostly is.
-    !flag.load(Ordering::SeqCst) && !flag.swap(true, Ordering::SeqCst)
+    // SeqCst: see `begin_background`.
+    fence(Ordering::SeqCst);
+    // Relaxed, twice: ordered by the fence. The load spares the line when the flag is up, as it mostly is.
+    !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed)
 }
 
 /// Leadership; given back on the way out, also of a panic.
@@ -386,9 +406,9 @@ fn sync(log: &Log, segments: &[Arc<Segment>], has_new_name: bool) -> io::Result<
     Ok(())
 }
 
-/// The place of the log's end in its last segment.
-fn point_at(end: Offset, last: Option<&Arc<Segment>>) -> Option<RecoveryPoint> {
-    let last = last?;
+/// The place of `end` in the last of the segments that it can lie in. A roll may have added one since.
+fn point_at(end: Offset, segments: &[Arc<Segment>]) -> Option<RecoveryPoint> {
+    let last = segments.iter().rfind(|segment| segment.base_offset() <= end)?;
     let segment = last.base_offset();
     let position = if end == segment { FIRST_FRAME } else { last.position_of(end)? };
     Some(RecoveryPoint { offset: end, segment, position })
@@ -409,6 +429,8 @@ impl Journal {
         if self.is_abandoned {
             return Err(io::Error::other("the log was given up"));
         }
+        // A log that was fenced stays so, whatever a leader that was under way has to note.
+        let left = if self.is_fenced { Left::Fenced } else { left };
         let boot_id = log.spec.fs.boot_id()?;
         let control = Control { log_start, recovery_point, boot_id, left };
         self.checkpoint.write(&control)?;

@@ -22,7 +22,7 @@ use crate::config::{OnDamage, Visibility};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::log::fence::Fence;
-use crate::log::flush::{Flush, Found};
+use crate::log::flush::{Flush, Found, Why};
 use crate::log::segments::Segments;
 use crate::log::worker::Worker;
 use crate::log::writer::LogWriter;
@@ -52,6 +52,8 @@ pub(crate) struct LogSpec {
     pub(crate) flush_messages: Option<u64>,
     pub(crate) flush_interval: Option<Duration>,
     pub(crate) workers: Workers,
+    /// Nothing is expected to be there: the topic is being made.
+    pub(crate) is_new: bool,
 }
 
 /// The threads that work ahead of and behind the appender; shared by all logs of a broker, started when needed.
@@ -60,16 +62,17 @@ pub(crate) struct Workers {
     /// Prepares segments.
     pub(crate) prepare: Arc<Worker<Weak<Log>>>,
     /// Syncs what nobody waits for.
-    pub(crate) flush: Arc<Worker<Weak<Log>>>,
+    pub(crate) flush: Arc<Worker<(Weak<Log>, Why)>>,
 }
 
 impl Workers {
     /// Nothing runs until the first job.
     pub(crate) fn new() -> Self {
-        let run = |job: fn(&Arc<Log>)| move |log: Weak<Log>| log.upgrade().iter().for_each(job);
+        let prepare = |log: Weak<Log>| log.upgrade().iter().for_each(Log::prepare_segments);
+        let flush = |(log, why): (Weak<Log>, Why)| log.upgrade().iter().for_each(|log| log.flush_behind(why));
         Self {
-            prepare: Arc::new(Worker::new("headwater-prepare", run(|log| log.prepare_segments()))),
-            flush: Arc::new(Worker::new("headwater-flush", run(|log| log.flush_behind()))),
+            prepare: Arc::new(Worker::new("headwater-prepare", prepare)),
+            flush: Arc::new(Worker::new("headwater-flush", flush)),
         }
     }
 }
@@ -98,6 +101,7 @@ impl Log {
             partition: &spec.partition,
             on_damage: spec.on_damage,
             quarantine: &spec.quarantine,
+            is_new: spec.is_new,
         };
         let recovered = recovery::recover(site)?;
         let tail = match recovered.tail {
@@ -299,9 +303,12 @@ impl Log {
     /// Has the disk catch up at once, on the flush thread; in this one where there are to be no threads.
     pub(crate) fn request_flush(self: &Arc<Self>) {
         if !self.spec.fs.allows_threads() {
-            self.flush_behind();
-        } else if self.flush.request() {
-            self.spec.workers.flush.submit(Arc::downgrade(self));
+            self.flush_behind(Why::Requested);
+        } else if self.flush.request()
+            && self.spec.workers.flush.submit((Arc::downgrade(self), Why::Requested)).is_err()
+        {
+            // No thread can be had now: the next request tries again.
+            self.flush.begin_background(Why::Requested);
         }
     }
 
@@ -311,20 +318,24 @@ impl Log {
             && self.spec.fs.allows_threads()
             && self.flush.schedule()
         {
-            self.spec.workers.flush.submit_at(Deadline::after(interval), Arc::downgrade(self));
+            let job = (Arc::downgrade(self), Why::Scheduled);
+            if self.spec.workers.flush.submit_at(Deadline::after(interval), job).is_err() {
+                self.flush.begin_background(Why::Scheduled);
+            }
         }
     }
 
     /// Syncs what there is. A failure fences the log, and whoever comes next hears of it.
-    fn flush_behind(self: &Arc<Self>) {
-        self.flush.begin_background();
+    fn flush_behind(self: &Arc<Self>, why: Why) {
+        self.flush.begin_background(why);
         let _ = self.flush.reach(self, self.end());
     }
 
     /// Has pages and segments made ready, where there are threads.
     fn prepare_soon(self: &Arc<Self>) {
         if self.spec.fs.allows_threads() {
-            self.spec.workers.prepare.submit(Arc::downgrade(self));
+            // Without a thread the appender makes what it needs itself.
+            let _ = self.spec.workers.prepare.submit(Arc::downgrade(self));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use crate::sync::plain::Mutex;
@@ -31,36 +32,34 @@ impl<T: Send + 'static> Worker<T> {
         Self { name, run: std::sync::Arc::new(run), jobs: Mutex::new(None) }
     }
 
-    /// Has the job done soon.
-    pub(crate) fn submit(&self, work: T) {
-        self.enqueue(Job { due: None, work });
+    /// Has the job done soon. It comes back where no thread can be started.
+    pub(crate) fn submit(&self, work: T) -> Result<(), T> {
+        self.enqueue(Job { due: None, work })
     }
 
-    /// Has the job done when `due` has passed.
-    pub(crate) fn submit_at(&self, due: Deadline, work: T) {
-        self.enqueue(Job { due: Some(due), work });
+    /// Has the job done when `due` has passed. It comes back where no thread can be started.
+    pub(crate) fn submit_at(&self, due: Deadline, work: T) -> Result<(), T> {
+        self.enqueue(Job { due: Some(due), work })
     }
 
-    /// Where no thread can be started the job is done here and now: late is better than never.
-    fn enqueue(&self, job: Job<T>) {
+    fn enqueue(&self, job: Job<T>) -> Result<(), T> {
         let mut jobs = self.jobs.lock();
         if jobs.is_none() {
             let (sender, receiver) = channel::unbounded();
             let run = std::sync::Arc::clone(&self.run);
             let started = thread::Builder::new().name(self.name.into()).spawn(move || work(&receiver, &*run));
-            if started.is_ok() {
-                *jobs = Some(sender);
-            }
+            *jobs = started.is_ok().then_some(sender);
         }
-        let refused = match &*jobs {
-            Some(sender) => sender.send(job).err().map(|refused| refused.0),
-            None => Some(job),
-        };
-        drop(jobs);
-        if let Some(job) = refused {
-            (self.run)(job.work);
+        match &*jobs {
+            Some(sender) => sender.send(job).map_err(|refused| refused.0.work),
+            None => Err(job.work),
         }
     }
+}
+
+/// Does a job. If it panics the panic hook has said so, and the next one is another's.
+fn run_one<T>(run: &dyn Fn(T), work: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| run(work)));
 }
 
 fn work<T>(jobs: &channel::Receiver<Job<T>>, run: &dyn Fn(T)) {
@@ -70,7 +69,7 @@ fn work<T>(jobs: &channel::Receiver<Job<T>>, run: &dyn Fn(T)) {
             if next.due.left().is_some() {
                 break;
             }
-            later.pop().into_iter().for_each(|Reverse(job)| run(job.work));
+            later.pop().into_iter().for_each(|Reverse(job)| run_one(run, job.work));
         }
         let patience =
             later.peek().map_or(std::time::Duration::MAX, |Reverse(next)| next.due.left().unwrap_or_default());
@@ -80,7 +79,7 @@ fn work<T>(jobs: &channel::Receiver<Job<T>>, run: &dyn Fn(T)) {
             jobs.recv_timeout(patience)
         };
         match job {
-            Ok(Job { due: None, work }) => run(work),
+            Ok(Job { due: None, work }) => run_one(run, work),
             Ok(Job { due: Some(due), work }) => later.push(Reverse(Later { due, work })),
             Err(RecvTimeoutError::Timeout) => {}
             // Nobody is left to wait for what was to be done later.
@@ -132,11 +131,23 @@ mod tests {
         let (done, seen) = channel::unbounded();
         let worker = Worker::new("headwater-test", move |job: u32| done.send(job).expect("the test listens"));
         assert!(worker.jobs.lock().is_none(), "a thread before the first job");
-        worker.submit_at(Deadline::after(Duration::from_millis(20)), 2);
-        worker.submit(1);
+        worker.submit_at(Deadline::after(Duration::from_millis(20)), 2).expect("a thread");
+        worker.submit(1).expect("a thread");
         let wait = Duration::from_secs(10);
         assert_eq!((seen.recv_timeout(wait), seen.recv_timeout(wait)), (Ok(1), Ok(2)));
         drop(worker);
         assert_eq!(seen.recv_timeout(wait), Err(RecvTimeoutError::Disconnected), "the thread outlived its worker");
+    }
+
+    #[test]
+    fn a_job_that_panics_takes_no_other_with_it() {
+        let (done, seen) = channel::unbounded();
+        let worker = Worker::new("headwater-test", move |job: u32| {
+            assert!(job != 1, "this job was to panic");
+            done.send(job).expect("the test listens");
+        });
+        worker.submit(1).expect("a thread");
+        worker.submit(2).expect("a thread");
+        assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(2));
     }
 }

@@ -86,6 +86,13 @@ impl Accumulator {
         this
     }
 
+    /// Works on the open batch, and then, with it unlocked, tells whoever waits for what was sent.
+    fn with_open<R>(&self, work: impl FnOnce(&mut Open) -> R) -> R {
+        let result = work(&mut self.open.lock());
+        self.partition.tell();
+        result
+    }
+
     fn as_holder(self: &Arc<Self>) -> Weak<dyn Holder> {
         // Two steps: the method needs the type that it is called on.
         let weak: Weak<Self> = Arc::downgrade(self);
@@ -102,12 +109,13 @@ impl Accumulator {
     /// What is wrong with the record, or as [`Partition::append`]. Either way the record is not in the log.
     pub(crate) fn send(&self, record: &Record<'_>) -> Result<Offset> {
         self.check_size(encoded_len(record))?;
-        let mut open = self.open.lock();
-        self.submit(&mut open);
-        let pushed = open.builder.push(record, self.collecting.clock.now());
-        let appended = pushed.map_err(invalid).and_then(|_| self.append(&mut open.builder));
-        open.builder.clear();
-        appended
+        self.with_open(|open| {
+            self.submit(open);
+            let pushed = open.builder.push(record, self.collecting.clock.now());
+            let appended = pushed.map_err(invalid).and_then(|_| self.append(&mut open.builder));
+            open.builder.clear();
+            appended
+        })
     }
 
     /// Appends records now, behind those that are held: as one batch, or as few as their size allows. Tells the offset
@@ -118,37 +126,38 @@ impl Accumulator {
         records: impl Iterator<Item = (usize, &'r Record<'b>)>,
         mut tell: impl FnMut(usize, Offset),
     ) -> (Option<Offset>, Result<()>) {
-        let mut open = self.open.lock();
-        self.submit(&mut open);
-        let builder = &mut open.builder;
-        let now = self.collecting.clock.now();
-        let (mut numbers, mut end) = (Vec::new(), None);
-        let mut append = |builder: &mut BatchBuilder, numbers: &mut Vec<usize>| -> Result<()> {
-            if builder.is_empty() {
-                return Ok(());
-            }
-            let base = self.append(builder);
-            builder.clear();
-            let base = base?;
-            end = Some(base + numbers.len() as u64);
-            numbers.drain(..).zip(base..).for_each(|(number, offset)| tell(number, offset));
-            Ok(())
-        };
-        let fill = || {
-            for (number, record) in records {
-                let size = encoded_len(record);
-                self.check_size(size)?;
-                if builder.len() + size - HEADER_LEN > self.batch_bytes_max {
-                    append(builder, &mut numbers)?;
+        self.with_open(|open| {
+            self.submit(open);
+            let builder = &mut open.builder;
+            let now = self.collecting.clock.now();
+            let (mut numbers, mut end) = (Vec::new(), None);
+            let mut append = |builder: &mut BatchBuilder, numbers: &mut Vec<usize>| -> Result<()> {
+                if builder.is_empty() {
+                    return Ok(());
                 }
-                builder.push(record, now).map_err(invalid)?;
-                numbers.push(number);
-            }
-            append(builder, &mut numbers)
-        };
-        let filled = fill();
-        open.builder.clear();
-        (end, filled)
+                let base = self.append(builder);
+                builder.clear();
+                let base = base?;
+                end = Some(base + numbers.len() as u64);
+                numbers.drain(..).zip(base..).for_each(|(number, offset)| tell(number, offset));
+                Ok(())
+            };
+            let fill = || {
+                for (number, record) in records {
+                    let size = encoded_len(record);
+                    self.check_size(size)?;
+                    if builder.len() + size - HEADER_LEN > self.batch_bytes_max {
+                        append(builder, &mut numbers)?;
+                    }
+                    builder.push(record, now).map_err(invalid)?;
+                    numbers.push(number);
+                }
+                append(builder, &mut numbers)
+            };
+            let filled = fill();
+            open.builder.clear();
+            (end, filled)
+        })
     }
 
     fn append(&self, builder: &mut BatchBuilder) -> Result<Offset> {
@@ -164,20 +173,19 @@ impl Accumulator {
         let size = encoded_len(record);
         self.check_size(size)?;
         let limit = self.collecting.batch_bytes.min(self.batch_bytes_max);
-        let mut open = self.open.lock();
-        let has_no_room = !open.builder.is_empty() && open.builder.len() + size - HEADER_LEN > limit;
-        if has_no_room {
-            self.submit(&mut open);
-        }
-        let index = open.builder.push(record, self.collecting.clock.now()).map_err(invalid)?;
-        let completion = Arc::clone(open.completion.get_or_insert_with(|| Arc::new(Completion::new())));
-        let is_full = self.collecting.linger.is_zero() || open.builder.len() >= limit;
-        if is_full {
-            self.submit(&mut open);
-        } else if index == 0 {
-            self.linger(&mut open);
-        }
-        Ok(Collected { completion, index, has_sent: has_no_room || is_full })
+        self.with_open(|open| {
+            let has_no_room = !open.builder.is_empty() && open.builder.len() + size - HEADER_LEN > limit;
+            if has_no_room {
+                self.submit(open);
+            }
+            let index = open.builder.push(record, self.collecting.clock.now()).map_err(invalid)?;
+            let completion = Arc::clone(open.completion.get_or_insert_with(|| Arc::new(Completion::new())));
+            let is_full = self.collecting.linger.is_zero() || open.builder.len() >= limit;
+            if is_full || index == 0 && !self.linger(open) {
+                self.submit(open);
+            }
+            Ok(Collected { completion, index, has_sent: has_no_room || is_full })
+        })
     }
 
     fn check_size(&self, size: usize) -> Result<()> {
@@ -188,14 +196,14 @@ impl Accumulator {
         Ok(())
     }
 
-    /// A batch was begun: somebody must come by when its time is up.
-    fn linger(self: &Arc<Self>, open: &mut Open) {
+    /// A batch was begun: somebody must come by when its time is up. False if nobody will.
+    fn linger(self: &Arc<Self>, open: &mut Open) -> bool {
         let due = Deadline::after(self.collecting.linger);
         open.due = Some(due);
         if !open.is_scheduled && self.collecting.allows_threads {
-            open.is_scheduled = true;
-            self.collecting.lingerer.submit_at(due, self.as_holder());
+            open.is_scheduled = self.collecting.lingerer.submit_at(due, self.as_holder()).is_ok();
         }
+        open.is_scheduled || !self.collecting.allows_threads
     }
 
     /// Sends the open batch if it is the one that somebody waits for.
@@ -203,15 +211,16 @@ impl Accumulator {
         if completion.is_known() {
             return;
         }
-        let mut open = self.open.lock();
-        if open.completion.as_ref().is_some_and(|held| Arc::ptr_eq(held, completion)) {
-            self.submit(&mut open);
-        }
+        self.with_open(|open| {
+            if open.completion.as_ref().is_some_and(|held| Arc::ptr_eq(held, completion)) {
+                self.submit(open);
+            }
+        });
     }
 
     /// Sends the open batch, if there is one.
     pub(crate) fn submit_now(&self) {
-        self.submit(&mut self.open.lock());
+        self.with_open(|open| self.submit(open));
     }
 
     fn submit(&self, open: &mut Open) {
@@ -236,17 +245,18 @@ impl Accumulator {
     /// # Errors
     /// Why a batch was refused, or [`Error::Timeout`].
     pub(crate) fn flush(&self, deadline: Deadline, timeout: Duration) -> Result<()> {
-        let unsettled = {
-            let mut open = self.open.lock();
-            self.submit(&mut open);
+        let unsettled = self.with_open(|open| {
+            self.submit(open);
             open.unsettled.clone()
-        };
+        });
         let appended = unsettled.iter().all(|batch| batch.done().wait(deadline, || batch.end()).is_some());
         let (refusal, end) = {
             let mut open = self.open.lock();
             open.settle();
             (open.refusal.take(), open.end)
         };
+        // What was appended is to be as safe as was asked for, also where other batches were refused.
+        self.partition.wait_for(self.collecting.acks, end)?;
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
@@ -254,20 +264,18 @@ impl Accumulator {
             let way_out = "what is still on its way may be appended yet; flush again";
             return Err(Error::Timeout { what: "the flush", after: timeout, way_out });
         }
-        self.partition.wait_for(self.collecting.acks, end)
+        Ok(())
     }
 
     /// Sends what is held and gives a receipt for each batch that is on its way.
     pub(crate) fn receipts(self: &Arc<Self>) -> Vec<Receipt> {
-        let mut open = self.open.lock();
-        self.submit(&mut open);
-        let receipt = |completion: &Arc<Completion>| Receipt {
-            accumulator: Arc::clone(self),
-            completion: Arc::clone(completion),
-            index: 0,
-            acks: self.collecting.acks,
-        };
-        open.unsettled.iter().map(receipt).collect()
+        let unsettled = self.with_open(|open| {
+            self.submit(open);
+            open.unsettled.clone()
+        });
+        let receipt =
+            |completion| Receipt { accumulator: Arc::clone(self), completion, index: 0, acks: self.collecting.acks };
+        unsettled.into_iter().map(receipt).collect()
     }
 }
 
@@ -295,16 +303,16 @@ impl Holder for Accumulator {
     }
 
     fn submit_due(self: Arc<Self>) {
-        let mut open = self.open.lock();
-        match open.due {
-            // The batch it was scheduled for has gone, and this one is younger.
-            Some(due) if due.left().is_some() => self.collecting.lingerer.submit_at(due, self.as_holder()),
-            Some(_) => {
-                open.is_scheduled = false;
-                self.submit(&mut open);
+        self.with_open(|open| {
+            open.is_scheduled = match open.due {
+                // The batch it was scheduled for has gone, and this one is younger.
+                Some(due) if due.left().is_some() => self.collecting.lingerer.submit_at(due, self.as_holder()).is_ok(),
+                _ => false,
+            };
+            if !open.is_scheduled {
+                self.submit(open);
             }
-            None => open.is_scheduled = false,
-        }
+        });
     }
 }
 

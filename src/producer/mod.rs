@@ -350,6 +350,13 @@ impl From<SendBatchError> for Error {
     }
 }
 
+impl Drop for Producer {
+    /// What was taken is appended, also while tickets are out. Nothing waits for the disk here.
+    fn drop(&mut self) {
+        self.accumulators.iter().flatten().for_each(|accumulator| accumulator.submit_now());
+    }
+}
+
 impl Clone for Producer {
     /// A producer with the same settings and batches of its own.
     fn clone(&self) -> Self {

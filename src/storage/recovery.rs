@@ -34,6 +34,8 @@ pub(crate) struct Site<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) on_damage: OnDamage,
     pub(crate) quarantine: &'a Quarantine,
+    /// Nothing is expected to be there.
+    pub(crate) is_new: bool,
 }
 
 /// How the last session of a partition ended, and what was done about it.
@@ -129,6 +131,9 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
         _ => control.recovery_point,
     };
     let mut walk = LogWalk::new(site, ended, &bases, start);
+    if ended == Ended::New && !site.is_new {
+        walk.nothing()?;
+    }
     walk.run()?;
     let LogWalk { ended, end, tail, keep, reason, skipped, .. } = walk;
     let report =
@@ -136,7 +141,7 @@ pub(crate) fn recover(site: Site<'_>) -> Result<Recovered> {
     let mut recovered = Recovered {
         bases,
         tail,
-        log_start: control.log_start,
+        log_start: if ended == Ended::New { end.offset } else { control.log_start },
         end_offset: end.offset,
         durable: control.recovery_point,
         end,
@@ -241,9 +246,7 @@ impl Recovered {
         let path = FileName::Segment(tail.header.base_offset).path(site.dir);
         let io = |what| move |e| (what, e);
         let clear = || -> Result<bool, (&'static str, io::Error)> {
-            // No single write reaches further than the largest batch.
-            let reach = tail.header.bytes.min(tail.position + tail.header.bytes / 4 + HEAD_LEN);
-            if !has_bytes(&*tail.file, tail.position, reach).map_err(io("read"))? {
+            if !has_bytes(&*tail.file, tail.position, tail.header.bytes).map_err(io("read"))? {
                 return Ok(false);
             }
             tail.file.zero(tail.position..tail.header.bytes).map_err(io("zero"))?;
@@ -434,14 +437,12 @@ impl<'a> LogWalk<'a> {
         }
     }
 
-    /// The next whole batch behind a broken one: its place and first offset. Not further on than the largest batch
-    /// reaches.
+    /// The next whole batch behind a broken one: its place and first offset.
     fn next_whole(&self, file: &dyn File, header: &Header) -> Result<Option<(u64, Offset)>> {
         let mut window = Window::new(file, header);
         let broken = self.end.position;
-        let reach = header.bytes.min(broken + header.bytes / 4 + frame::ALIGN);
         let mut position = broken + frame::ALIGN;
-        while position + HEAD_LEN <= reach {
+        while position + HEAD_LEN <= header.bytes {
             let frame = window.frame(position).map_err(|e| self.unreadable(header, e))?;
             if let Ok(Some((span, _))) = frame
                 && span.base_offset > self.end.offset
@@ -475,6 +476,13 @@ impl<'a> LogWalk<'a> {
                 Err(Error::UnsupportedVersion { path, found, supported: VERSION_SUPPORTED })
             }
         }
+    }
+
+    /// A partition that was there before has neither a control file nor a segment.
+    fn nothing(&mut self) -> Result<()> {
+        self.damage(0, OFFSETS_MAX, "the partition's files are missing")?;
+        self.end = RecoveryPoint { offset: OFFSETS_MAX, segment: OFFSETS_MAX, position: FIRST_FRAME };
+        Ok(())
     }
 
     /// The recovery point lies in a segment that is not there: fine if it was never begun.

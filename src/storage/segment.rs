@@ -359,6 +359,8 @@ impl Segment {
                 Found::Batch { batch, end } if batch.header().base_offset < offset => position = end,
                 Found::Batch { batch, .. } => return (batch.header().base_offset == offset).then_some(position),
                 Found::End => return (self.end_offset() == offset).then_some(position),
+                // Damage that was passed over.
+                Found::Hole(hole) if hole.resume_offset.is_some_and(|found| found <= offset) => position = hole.resume,
                 Found::Hole(_) => return None,
             }
         }

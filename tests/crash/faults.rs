@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use headwater::fs::Simulated;
 use headwater::fs::simulated::{Fault, FaultKind, OpKind, Times};
-use headwater::{Acks, Error, Start, Visibility};
+use headwater::{Acks, Error, Visibility};
 
 use crate::image;
 use crate::model::{Loss, Model};
@@ -22,8 +21,6 @@ pub(crate) struct Tally {
     pub(crate) sessions: AtomicU64,
     pub(crate) recoveries: AtomicU64,
     pub(crate) refusals: AtomicU64,
-    /// Directories in which damage was said, since what was in the cache could not be believed.
-    pub(crate) said: AtomicU64,
 }
 
 const CALLS: u64 = 10;
@@ -125,24 +122,8 @@ fn session(seed: u64, fault: Fault, tally: &Tally) -> Result<bool, String> {
             Loss::Power
         }
     };
-    if loss == Loss::Process && fault.times == Times::Forever && is_damaged(&fs) {
-        // The disk took no note of its own failure. What the cache still has is not believed; that something is
-        // missing in the middle is said, with the offsets, and what was acked at `Synced` lies before it.
-        tally.said.fetch_add(1, Ordering::Relaxed);
-        return Ok(was_met);
-    }
     go_on(&fs, &world, &settings, loss, &mut choice)?;
     Ok(was_met)
-}
-
-fn is_damaged(fs: &Simulated) -> bool {
-    let look = || -> Result<(), Error> {
-        let broker = image::open(&fs.kill())?;
-        let mut consumer = broker.topic(image::TOPIC).open()?.consumer(Start::Earliest).build()?;
-        while consumer.poll(Duration::ZERO)?.is_some() {}
-        broker.consumer(image::GROUP, Start::Earliest).topics([image::TOPIC]).build().map(drop)
-    };
-    matches!(look(), Err(Error::Damaged(_)))
 }
 
 /// A recovery with a fault. Whether the fault was met.
@@ -160,7 +141,7 @@ fn recovery(seed: u64, loss: Loss, fault: Fault, tally: &Tally) -> Result<bool, 
     }
     session.abandon();
     let fs = if loss == Loss::Power { fs.crash(random.next()) } else { fs.kill() };
-    let (from, is_forever) = (fault.from, fault.times == Times::Forever);
+    let from = fault.from;
     fs.fail(fault);
     // A failure is said; nothing else is asked of it. A second try may meet the fault again.
     for _ in 0..2 {
@@ -173,10 +154,6 @@ fn recovery(seed: u64, loss: Loss, fault: Fault, tally: &Tally) -> Result<bool, 
     }
     let was_met = fs.operations() > from;
     fs.heal();
-    if loss == Loss::Process && is_forever && is_damaged(&fs) {
-        tally.said.fetch_add(1, Ordering::Relaxed); // as in `session`
-        return Ok(was_met);
-    }
     let mut choice = Random::new(seed ^ (from << 8));
     let (fs, loss) = match (choice.below(3), loss) {
         (0, _) => (fs.crash(choice.next()), Loss::Power),

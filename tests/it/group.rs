@@ -275,18 +275,25 @@ fn a_committed_offset_that_the_log_does_not_have_is_told_by_poll_and_answered_by
         headwater::fs::Fs::remove(&fs, &path).expect("there");
     }
     let broker = open_on(&fs);
+    let refusal = broker.consumer("g", Start::Earliest).topics(["t"]).build().expect_err("the files are missing");
+    assert!(refusal.is_damaged(), "{refusal}");
+    drop(broker);
+    // Told to go on, the log goes on behind everything that there can have been: no offset is given twice.
+    let broker = builder_on(&fs).on_damage(OnDamage::Skip).open().expect("a broker");
+    let start = small_topic(&broker, "t").offsets(0).expect("there").start;
+    assert!(start > 6, "the log goes on at {start}");
     let mut consumer = member(&broker, "g");
     for _ in 0..2 {
-        let refusal = consumer.poll(Duration::ZERO).expect_err("3 is beyond the end");
-        let Error::OffsetOutOfRange { partition, offset: 3, first: 0, end: 0 } = refusal else { panic!("{refusal}") };
+        let refusal = consumer.poll(Duration::ZERO).expect_err("3 is before the start");
+        let Error::OffsetOutOfRange { partition, offset: 3, first, end } = refusal else { panic!("{refusal}") };
+        assert_eq!((first, end), (start, start));
         assert_eq!(partition, partition_of("t", 0));
-        assert_eq!(consumer.lag(), 0);
     }
     send(&broker, 2);
-    assert_eq!(consumer.poll(Duration::ZERO).expect_err("still beyond").kind(), "offset_out_of_range");
-    consumer.seek(&partition_of("t", 0), 0).expect("in the log");
-    assert_eq!(take(&mut consumer, true), [0, 1]);
-    assert_eq!(consumer.committed(&partition_of("t", 0)), Some(2));
+    assert_eq!(consumer.poll(Duration::ZERO).expect_err("still before").kind(), "offset_out_of_range");
+    consumer.seek(&partition_of("t", 0), start).expect("in the log");
+    assert_eq!(take(&mut consumer, true), [start, start + 1]);
+    assert_eq!(consumer.committed(&partition_of("t", 0)), Some(start + 2));
 }
 
 #[test]
