@@ -261,8 +261,10 @@ impl Flush {
             if !journal.is_unsettled {
                 return Ok(());
             }
-            // Without it a later recovery could begin before a hole and cut what is acked now.
-            let recovery_point = point_at(end, segments).ok_or(io::ErrorKind::InvalidData)?;
+            // The end, in any case: a later recovery that began before a hole would cut what is acked now. Where the last
+            // segment cannot be read, and was passed over, it is the next one's beginning.
+            let next = RecoveryPoint { offset: end, segment: end, position: FIRST_FRAME };
+            let recovery_point = point_at(end, segments).unwrap_or(next);
             journal.write(log, recovery_point, Left::Open)?;
         }
         self.sync_journal()?;
@@ -408,8 +410,14 @@ fn sync(log: &Log, segments: &[Arc<Segment>], has_new_name: bool) -> io::Result<
 
 /// The place of `end` in the last of the segments that it can lie in. A roll may have added one since.
 fn point_at(end: Offset, segments: &[Arc<Segment>]) -> Option<RecoveryPoint> {
-    let last = segments.iter().rfind(|segment| segment.base_offset() <= end)?;
+    let Some(last) = segments.iter().rfind(|segment| segment.base_offset() <= end) else {
+        return Some(RecoveryPoint { offset: end, segment: end, position: FIRST_FRAME });
+    };
     let segment = last.base_offset();
+    if end != segment && last.end_offset() < end {
+        // What lay between cannot be read and was passed over: the next append begins a segment.
+        return Some(RecoveryPoint { offset: end, segment: end, position: FIRST_FRAME });
+    }
     let position = if end == segment { FIRST_FRAME } else { last.position_of(end)? };
     Some(RecoveryPoint { offset: end, segment, position })
 }

@@ -361,7 +361,11 @@ impl Segment {
                 Found::End => return (self.end_offset() == offset).then_some(position),
                 // Damage that was passed over.
                 Found::Hole(hole) if hole.resume_offset.is_some_and(|found| found <= offset) => position = hole.resume,
-                Found::Hole(_) => return None,
+                // To the end: `offset` is behind it only if nothing was appended while we looked.
+                Found::Hole(hole) => {
+                    let is_end = hole.resume_offset.is_none() && self.end_offset() == offset;
+                    return (is_end && self.committed() == hole.resume).then_some(hole.resume);
+                }
             }
         }
     }
