@@ -542,7 +542,7 @@ fn after_a_power_cut_the_first_frame_that_is_not_whole_is_cut_and_zeroed() {
     assert_eq!((report.ended, report.end_offset), (Ended::MachineDied, contents(0).concat().len() as u64));
     let torn = report.torn.expect("F-17: a torn tail");
     assert_eq!((torn.position, torn.segments_removed), (end as u64, 0), "{torn:?}");
-    assert_eq!(fs::read(&path).expect("there"), file, "F-17: the tail does not read as zeros");
+    assert!(fs::read(&path).expect("there") == file, "F-17: the tail does not read as zeros");
     expect_all(&directory, "F-17");
 }
 
@@ -573,7 +573,7 @@ fn what_was_known_to_be_on_the_disk_is_damage_and_never_cut() {
     let refusal = read(&open(&directory)).expect_err("F-17: damage");
     let Error::Damaged(damage) = &refusal else { panic!("{refusal}") };
     assert_eq!((damage.from, damage.to, damage.position), (3, 6, third.position as u64), "{damage}");
-    assert_eq!(directory.snapshot(), before, "F-17: a damaged log was changed");
+    assert!(directory.snapshot() == before, "F-17: a damaged log was changed");
 
     let skip = Broker::builder().data_dir(directory.path()).min_free_bytes(0).on_damage(OnDamage::Skip);
     let rest = read(&skip.open().expect("opens")).expect("readable").remove(&0).expect("partition 0");
@@ -605,7 +605,7 @@ fn after_the_death_of_the_process_alone_everything_committed_is_there() {
     let report = report(&directory);
     assert_eq!(report.ended, Ended::ProcessDied);
     assert_eq!(report.torn.map(|torn| torn.position), Some(end as u64));
-    assert_eq!(fs::read(&path).expect("there"), file, "F-17: the tail does not read as zeros");
+    assert!(fs::read(&path).expect("there") == file, "F-17: the tail does not read as zeros");
     expect_all(&directory, "F-17");
 }
 
@@ -620,7 +620,7 @@ fn a_later_version_of_meta_is_refused_unread() {
     let before = directory.snapshot();
     let refusal = Broker::open(directory.path()).expect_err("F-18");
     expect_version_2(&refusal, "meta");
-    assert_eq!(directory.snapshot(), before, "F-18: something was changed");
+    assert!(directory.snapshot() == before, "F-18: something was changed");
 }
 
 #[test]
@@ -636,7 +636,7 @@ fn a_later_version_of_a_control_file_is_refused_unread() {
         let before = directory.snapshot();
         let refusal = open(&directory).topic("events").open().expect_err("F-18");
         expect_version_2(&refusal, "control");
-        assert_eq!(directory.snapshot(), before, "F-18: something was changed");
+        assert!(directory.snapshot() == before, "F-18: something was changed");
     }
 }
 
@@ -653,7 +653,7 @@ fn a_later_version_of_a_segment_is_refused_unread_the_last_one_at_open_and_other
         let opened = open(&directory).topic("events").open().map(drop);
         let refusal = if is_last { opened } else { opened.and_then(|()| read(&open(&directory)).map(drop)) };
         expect_version_2(&refusal.expect_err("F-18"), ".log");
-        assert_eq!(directory.snapshot(), before, "F-18: something was changed");
+        assert!(directory.snapshot() == before, "F-18: something was changed");
     }
 }
 

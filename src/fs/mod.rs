@@ -86,6 +86,11 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Makes all bytes written so far durable, with what is needed to find them again; those stored through a map
     /// too where [`Fs::has_unified_cache`].
     fn sync_data(&self) -> io::Result<()>;
+    /// The first place from `at` on that may hold anything but zeros; `None` if there is none. A guess on the safe
+    /// side: `at` itself is always a right answer.
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        Ok(Some(at))
+    }
     /// Has the next sync write a range as it reads now, whatever the page cache takes for written already. For a file
     /// of which nobody knows whether a sync of it failed. Nobody may store into the range meanwhile.
     fn write_again(&self, range: Range<u64>) -> io::Result<()>;

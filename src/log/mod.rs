@@ -342,7 +342,7 @@ impl Log {
     /// Brings in the pages that come next, and sees to spare segments.
     fn prepare_segments(self: &Arc<Self>) {
         if let Some(last) = self.flush.last_segment() {
-            last.populate_ahead();
+            last.make_ready();
         }
         self.segments.prepare(self);
     }

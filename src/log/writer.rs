@@ -82,7 +82,7 @@ impl LogWriter {
         if let Err(error) = current.append(bytes, span, pace) {
             return Err(log.flush.fence_off(log, error));
         }
-        if pace == Pace::Stream && current.wants_pages() {
+        if current.wants_pages(pace) {
             log.prepare_soon();
         }
         self.end = span.end_offset;

@@ -331,7 +331,10 @@ impl Recovered {
 /// Whether a range holds anything but zeros.
 fn has_bytes(file: &dyn File, mut position: u64, end: u64) -> io::Result<bool> {
     let mut buffer = vec![0; (end - position).min(256 << 10) as usize];
-    while position < end {
+    while let Some(data) = file.next_data(position)?
+        && data < end
+    {
+        position = data;
         let wanted = (end - position).min(buffer.len() as u64) as usize;
         let read = file.read_at(&mut buffer[..wanted], position)?;
         if read == 0 {
@@ -439,8 +442,11 @@ impl<'a> LogWalk<'a> {
 
     /// The next whole batch behind a broken one: its place and first offset.
     fn next_whole(&self, file: &dyn File, header: &Header) -> Result<Option<(u64, Offset)>> {
-        let mut window = Window::new(file, header);
         let broken = self.end.position;
+        if !has_bytes(file, broken, header.bytes).map_err(|e| self.unreadable(header, e))? {
+            return Ok(None);
+        }
+        let mut window = Window::new(file, header);
         let mut position = broken + frame::ALIGN;
         while position + HEAD_LEN <= header.bytes {
             let frame = window.frame(position).map_err(|e| self.unreadable(header, e))?;

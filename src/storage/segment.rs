@@ -17,7 +17,7 @@ use crate::storage::index::{self, Entry, Index};
 use crate::storage::mmap::{Map, MapWriter};
 use crate::storage::name::FileName;
 use crate::sync::plain::{Mutex, RwLock};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::types::{Offset, Timestamp, TopicId};
 
 /// What a map is made of, in bytes; larger on some machines, where a hint then covers less.
@@ -32,10 +32,15 @@ const HEADER_USED: usize = CRC_AT + 4;
 
 /// How far ahead of a stream of appends pages are brought in, in bytes.
 const AHEAD: u64 = 4 << 20;
+/// The same where every append is followed by a sync: that much is written ahead as zeros, and a sync of somebody's
+/// record may have to wait for it.
+const AHEAD_SYNCED: u64 = 1 << 20;
 
 /// Batches of this many bytes and more are written instead of stored: from there on `pwrite` is ahead of touching
 /// fresh pages one by one (see `benches/append.rs`).
-const WRITE_FROM: usize = 16 << 10;
+const WRITE_FROM: usize = 4 << 10;
+/// Up to so many bytes a frame is copied together and written in one call; a longer one in two.
+const WRITE_WHOLE: usize = 64 << 10;
 
 /// What the first page of a segment says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,8 +201,10 @@ pub(crate) struct Segment {
     doubtful: Mutex<u64>,
     /// Up to here pages were let go. Guards only itself.
     released: Mutex<u64>,
-    /// Up to here pages are to be brought in before the appender comes to them.
+    /// Up to here pages are to be made ready before the appender comes to them.
     wanted: AtomicU64,
+    /// Somebody waits for the disk between appends.
+    is_synced_often: AtomicBool,
     /// Up to here they were.
     populated: AtomicU64,
     /// The next offset behind what is committed.
@@ -261,6 +268,7 @@ impl Segment {
             doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
+            is_synced_often: AtomicBool::new(false),
             populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(end_offset),
             index: RwLock::new(index),
@@ -441,14 +449,20 @@ impl Segment {
         }
     }
 
-    /// Brings in the pages that the appender will come to next, so that it finds them there: a fault costs it as much
-    /// as ten small appends.
-    pub(crate) fn populate_ahead(&self) {
+    /// Makes ready what the appender will come to next. In a stream, the pages: a fault costs as much as ten small
+    /// appends. Between syncs, the blocks: one that was never written costs each sync a commit of the file system's
+    /// journal, half as much again as the sync itself. A failure is left to the appender.
+    pub(crate) fn make_ready(&self) {
         // Relaxed: hints; one thread does this.
         let wanted = self.wanted.load(Ordering::Relaxed) / PAGE * PAGE;
         let start = self.populated.load(Ordering::Relaxed).max(self.committed()).next_multiple_of(PAGE);
         if start < wanted {
-            self.map.populate(start..wanted);
+            // Relaxed: a hint.
+            let file = self.file.lock().clone();
+            match file.filter(|_| self.is_synced_often.load(Ordering::Relaxed)) {
+                Some(file) => drop(warm(&*file, &self.map, start..wanted)),
+                None => self.map.populate(start..wanted),
+            }
             // Relaxed: as above.
             self.populated.store(wanted, Ordering::Relaxed);
         }
@@ -528,6 +542,7 @@ impl SegmentWriter {
             doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
+            is_synced_often: AtomicBool::new(false),
             populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(header.base_offset),
             index: RwLock::new(Some(Index::default())),
@@ -559,6 +574,7 @@ impl SegmentWriter {
             doubtful: Mutex::new(0),
             released: Mutex::new(0),
             wanted: AtomicU64::new(0),
+            is_synced_often: AtomicBool::new(false),
             populated: AtomicU64::new(0),
             end_offset: AtomicU64::new(end_offset),
             index: RwLock::new(None),
@@ -582,11 +598,17 @@ impl SegmentWriter {
     }
 
     /// Whether more pages are to be brought in: true about once every [`AHEAD`] / 2 bytes.
-    pub(crate) fn wants_pages(&mut self) -> bool {
-        if !self.stores || self.position + AHEAD / 2 < self.wanted || self.wanted == self.allocated {
+    pub(crate) fn wants_pages(&mut self, pace: Pace) -> bool {
+        let ahead = match pace {
+            Pace::Stream => AHEAD,
+            Pace::Synced => AHEAD_SYNCED,
+        };
+        if !self.stores || self.position + ahead / 2 < self.wanted || self.wanted == self.allocated {
             return false;
         }
-        self.wanted = (self.position + AHEAD).min(self.allocated);
+        self.wanted = (self.position + ahead).min(self.allocated);
+        // Relaxed: a hint.
+        self.segment.is_synced_often.store(pace == Pace::Synced, Ordering::Relaxed);
         // Relaxed: a hint.
         self.segment.wanted.store(self.wanted, Ordering::Relaxed);
         true
@@ -627,12 +649,12 @@ impl SegmentWriter {
         let head = Head::new(place, Kind::Batch, len, batch);
         let end = head.end(self.position);
         assert!(end <= self.allocated, "a frame to {end} where blocks end at {}", self.allocated);
-        if batch.len() >= WRITE_FROM {
-            self.file.write_at(batch, self.position + HEAD_LEN)?;
-            self.write_head(place, head)?;
-        } else if self.stores && pace == Pace::Stream {
+        if self.stores && pace == Pace::Stream && batch.len() < WRITE_FROM {
             self.map.store(self.position + HEAD_LEN, batch);
             self.store_head(place, head);
+        } else if batch.len() > WRITE_WHOLE {
+            self.file.write_at(batch, self.position + HEAD_LEN)?;
+            self.write_head(place, head)?;
         } else {
             self.scratch.clear();
             self.scratch.extend_from_slice(&head.encode(place));

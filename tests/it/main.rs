@@ -10,6 +10,7 @@ mod damage;
 mod fault;
 mod group;
 mod producer;
+mod regression;
 mod segment;
 mod ticket;
 mod topic;
