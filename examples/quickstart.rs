@@ -190,6 +190,8 @@ fn rate(records: u64, start: Instant) -> String {
     format!("in {:.1} ms: {} records/s", seconds * 1e3, grouped((records as f64 / seconds) as u64))
 }
 
+const USAGE: &str = "usage: quickstart [--dir DIR] [--group NAME] [--stop-after RECORDS] [--again]";
+
 struct Options {
     dir: PathBuf,
     group: String,
@@ -207,7 +209,7 @@ impl Options {
                 "--group" => options.group = value()?,
                 "--stop-after" => options.stop_after = value()?.parse().map_err(|_| "--stop-after needs a number")?,
                 "--again" => options.again = true,
-                _ => return Err(format!("{option} is none of --dir, --group, --stop-after, --again").into()),
+                _ => return Err(format!("{option} is not understood; {USAGE}").into()),
             }
         }
         Ok(options)

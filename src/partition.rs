@@ -264,6 +264,12 @@ impl Partition {
         &self.log
     }
 
+    /// Somebody is about to send here: has the log marked as open now, which waits for the disk once a session, so that
+    /// no drop has to. A failure is met again, and told, by the first append.
+    pub(crate) fn expect_appends(&self) {
+        let _ = self.log.flush().mark_open(&self.log);
+    }
+
     /// Appends a batch behind everything that was submitted before, and returns its first offset.
     ///
     /// # Errors

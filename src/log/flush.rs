@@ -297,7 +297,7 @@ impl Flush {
         }
     }
 
-    /// The first append of a session: from here on a crash must be seen as one. Called under the pen.
+    /// Before the first append of a session: from here on a crash must be seen as one.
     pub(crate) fn mark_open(&self, log: &Log) -> Result<()> {
         let written = {
             let mut journal = self.journal.lock();

@@ -327,6 +327,7 @@ impl Producer {
         let slot = &mut self.accumulators[partition as usize];
         Ok(slot.get_or_insert_with(|| {
             let limit = self.topic.config().max_message_bytes as usize;
+            opened.expect_appends();
             Accumulator::new(Arc::clone(opened), self.collecting.clone(), limit)
         }))
     }

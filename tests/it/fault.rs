@@ -275,9 +275,10 @@ fn a_session_that_cannot_be_marked_as_begun_takes_nothing_until_it_can() {
         close(broker);
         let broker = open_on(&fs);
         let topic = small_topic(&broker, "t");
-        fs.fail(Fault::once(FaultKind::Eio).only(kind));
+        fs.fail(Fault::forever(FaultKind::Eio).only(kind));
         let mut producer = topic.producer().expect("a producer");
         let refused = producer.send(Record::new("v1")).expect_err("the control file cannot be written");
+        fs.heal();
         let is_said = matches!(&*refused.error, Error::Io { path, .. } if path.ends_with("control"));
         assert!(is_said || refused.error.is_fenced(), "{kind:?}: {refused}");
         assert_eq!(values(&topic), ["v0"], "{kind:?}");
