@@ -447,3 +447,29 @@ impl Journal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::{Fs, Simulated};
+    use crate::storage::checkpoint::Owner;
+    use crate::types::TopicId;
+
+    #[test]
+    fn a_flush_that_somebody_asked_for_leaves_the_scheduled_one_scheduled() {
+        let (disk, dir) = (Simulated::memory(), Path::new("/p"));
+        disk.create_dir(dir).expect("made");
+        let owner = Owner { topic: TopicId(1), partition: 0 };
+        let checkpoint = Checkpoint::open(&disk, dir, owner).expect("created").0;
+        let flush = Flush::new(checkpoint, RecoveryPoint::default(), Found::Open);
+        assert!(flush.schedule() && !flush.schedule());
+        assert!(flush.request());
+        flush.begin_background(Why::Requested);
+        // Else every flush would leave one more job waiting for the interval to pass.
+        assert!(!flush.schedule() && flush.request());
+        flush.begin_background(Why::Scheduled);
+        assert!(flush.schedule());
+    }
+}

@@ -62,6 +62,8 @@ struct Open {
     due: Option<Deadline>,
     /// Whether the linger thread will come by.
     is_scheduled: bool,
+    /// Something was sent that others wait for.
+    has_news: bool,
     /// Batches that were submitted and may not be appended yet: no more than the partition's queue takes.
     unsettled: Vec<Arc<Completion>>,
     /// The end of what was appended, as far as it was looked at.
@@ -77,6 +79,7 @@ impl Accumulator {
             completion: None,
             due: None,
             is_scheduled: false,
+            has_news: false,
             unsettled: Vec::new(),
             end: 0,
             refusal: None,
@@ -88,8 +91,13 @@ impl Accumulator {
 
     /// Works on the open batch, and then, with it unlocked, tells whoever waits for what was sent.
     fn with_open<R>(&self, work: impl FnOnce(&mut Open) -> R) -> R {
-        let result = work(&mut self.open.lock());
-        self.partition.tell();
+        let (result, has_news) = {
+            let mut open = self.open.lock();
+            (work(&mut open), std::mem::take(&mut open.has_news))
+        };
+        if has_news {
+            self.partition.tell();
+        }
         result
     }
 
@@ -111,6 +119,7 @@ impl Accumulator {
         self.check_size(encoded_len(record))?;
         self.with_open(|open| {
             self.submit(open);
+            open.has_news = true;
             let pushed = open.builder.push(record, self.collecting.clock.now());
             let appended = pushed.map_err(invalid).and_then(|_| self.append(&mut open.builder));
             open.builder.clear();
@@ -128,6 +137,7 @@ impl Accumulator {
     ) -> (Option<Offset>, Result<()>) {
         self.with_open(|open| {
             self.submit(open);
+            open.has_news = true;
             let builder = &mut open.builder;
             let now = self.collecting.clock.now();
             let (mut numbers, mut end) = (Vec::new(), None);
@@ -233,6 +243,7 @@ impl Accumulator {
         }
         open.settle();
         open.unsettled.push(Arc::clone(&completion));
+        open.has_news = true;
         self.partition.submit(Submission { bytes, count, max_timestamp, completion });
         if self.collecting.acks == Acks::Synced && self.collecting.allows_threads {
             self.partition.log().request_flush();

@@ -196,7 +196,7 @@ fn files_of_a_later_version_are_refused_unread_and_left_as_they_are() {
         let refusal = open_on(&later).topic("t").open().expect_err("a later version");
         let Error::UnsupportedVersion { path: named, found: 2, supported: 1 } = &refusal else { panic!("{refusal}") };
         assert_eq!(named, path);
-        assert_eq!(later.read_file(path).expect("there"), before, "{path:?} was changed");
+        assert!(later.read_file(path).expect("there") == before, "{path:?} was changed");
     }
 }
 
