@@ -43,8 +43,8 @@
 //!
 //! ## A broker is a value
 //!
-//! [`Broker::open`] takes a directory, or makes it, and holds its lock for as long as anything made from the broker
-//! lives. Clones are the same broker. A second broker in the same directory is refused, in this process or another:
+//! [`Broker::open`] takes a directory, or makes it, and holds its lock for as long as the broker, or a topic,
+//! producer or consumer made from it, lives. Clones are the same broker. A second broker in the same directory is refused, in this process or another:
 //!
 //! ```
 //! # use headwater::{Broker, Error};

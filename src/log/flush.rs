@@ -246,8 +246,8 @@ impl Flush {
     }
 
     /// The log was found as a dead process left it: all of it is in the page cache, and nobody knows what of it is on
-    /// the disk. The first sync writes it again from the recovery point on, and is acked once that is noted durably:
-    /// until then a power cut could have recovery begin before a hole.
+    /// the disk. The first sync writes it again, from the recovery point's segment on, and is acked once that is noted
+    /// durably: until then a power cut could have recovery begin before a hole.
     pub(crate) fn settle_first(&self) {
         for segment in &self.state.lock().unsynced {
             segment.doubt();
