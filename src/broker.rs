@@ -12,6 +12,7 @@ use crate::fs::{Disk, Fs, Simulated};
 use crate::group::Groups;
 use crate::log::Workers;
 use crate::log::worker::Worker;
+use crate::memory;
 use crate::partition;
 use crate::registry::{META, Registry, Want};
 use crate::ring::{Notify, Waiting};
@@ -56,6 +57,7 @@ const MIN_FREE_DEFAULT: u64 = 64 << 20;
 pub struct Broker {
     registry: Arc<Registry>,
     groups: Arc<Groups>,
+    memory: Arc<memory::Directory>,
     /// Shared by the clones; empty until one is closed.
     closing: Arc<OnceLock<Arc<Closing>>>,
 }
@@ -97,6 +99,22 @@ impl Broker {
             config: TopicConfig::default(),
             max_message_bytes: None,
         }
+    }
+
+    /// A memory topic to be opened or created: typed values between threads and tasks of this process. It has a name
+    /// of its own, beside those of the topics in the directory, and is gone with the process. See [`memory`].
+    pub fn memory_topic<T: Send + Sync + 'static>(&self, name: &str) -> memory::Builder<memory::Topic<T>> {
+        memory::Builder::new(Arc::clone(&self.memory), name)
+    }
+
+    /// A memory queue to be opened or created: each value goes to one consumer, by value. See [`memory::Queue`].
+    pub fn memory_queue<T: Send + 'static>(&self, name: &str) -> memory::Builder<memory::Queue<T>> {
+        memory::Builder::new(Arc::clone(&self.memory), name)
+    }
+
+    /// The names of all memory topics and queues that are open, in order.
+    pub fn memory_topics(&self) -> Vec<TopicName> {
+        self.memory.names()
     }
 
     /// The names of all topics, in order. Those that begin with two underscores are the broker's own.
@@ -151,6 +169,7 @@ impl Broker {
         self.closing.get_or_init(|| {
             let closing = Arc::new(Closing { done: Notify::new(), outcome: OnceLock::new() });
             let (registry, theirs) = (Arc::clone(&self.registry), Arc::clone(&closing));
+            self.memory.close();
             // Release: pairs with the Acquire in `Home::check_open`.
             registry.home().is_closed.store(true, Ordering::Release);
             let close = move || {
@@ -260,7 +279,7 @@ impl BrokerBuilder {
         });
         let registry = Arc::new(Registry::open(home)?);
         let groups = Arc::new(Groups::new(Arc::clone(&registry)));
-        Ok(Broker { registry, groups, closing: Arc::default() })
+        Ok(Broker { registry, groups, memory: Arc::default(), closing: Arc::default() })
     }
 }
 

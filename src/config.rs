@@ -38,6 +38,52 @@ impl Default for TopicConfig {
     }
 }
 
+/// What a memory topic does with a value for which there is no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFull {
+    /// The sender waits until the slowest group has read on. The default: nothing is lost.
+    #[default]
+    Block,
+    /// The value comes back to its sender.
+    Reject,
+    /// The oldest value goes: groups that have not read it miss it, hear how many they missed, and go on.
+    DropOldest,
+}
+
+/// How long a memory topic keeps a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Keep {
+    /// Until its place is needed. The default, and much the faster: a value is dropped by the thread that overwrites
+    /// it, and late consumers can begin with what is still there.
+    #[default]
+    UntilOverwritten,
+    /// Until every group has read it: for values whose drop matters, such as a lock or a large buffer.
+    UntilConsumed,
+}
+
+/// What a thread does while it waits for a memory topic. Tasks always sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WaitStrategy {
+    /// Asks on, and keeps its core. For threads that have a core of their own; with more waiting threads than cores
+    /// it brings everything to a crawl.
+    BusySpin,
+    /// Asks on, and gives its core away in between.
+    Yield,
+    /// Asks on for up to about 50 µs, which is what waking it would take, then sleeps. The default.
+    #[default]
+    Park,
+}
+
+/// How a memory topic with several producers lies in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Layout {
+    /// Values side by side, what tells that they are there apart from them. The default, and the faster in bulk.
+    #[default]
+    Dense,
+    /// Each value with what tells that it is there beside it, in one cache line: the faster for a value alone.
+    Stamped,
+}
+
 /// The smallest segment, in bytes.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// The largest segment, in bytes.

@@ -171,6 +171,36 @@ pub enum Error {
         "this consumer has no group to commit for; make it with `broker.consumer(group, start)`, or keep its positions yourself"
     )]
     NoGroup,
+    /// A memory topic has no room, and its policy or the deadline says not to wait.
+    #[error("memory topic {topic} is full; its slowest group has to read on")]
+    TopicFull {
+        /// The topic.
+        topic: String,
+    },
+    /// A memory topic that was made for a single producer has one.
+    #[error(
+        "memory topic {topic} was made for a single producer and has one; drop that first, or create the topic without `single_producer`"
+    )]
+    ProducerInUse {
+        /// The topic.
+        topic: String,
+    },
+    /// A memory topic of that name is there, with another type.
+    #[error("memory topic {topic} is a {is}, not a {asked}")]
+    WrongType {
+        /// The topic.
+        topic: String,
+        /// What it is.
+        is: &'static str,
+        /// What it was asked for as.
+        asked: &'static str,
+    },
+    /// A reader of a memory topic missed values; the next one is there.
+    #[error("{missed} values were dropped before this group read them")]
+    Lagged {
+        /// How many, exactly.
+        missed: u64,
+    },
     /// The broker, producer or consumer was closed.
     #[error("{what} is closed")]
     Closed {
@@ -229,12 +259,13 @@ impl Error {
     /// The same call may succeed later without anything being mended by hand.
     pub fn is_retriable(&self) -> bool {
         matches!(self, Self::StorageFull { .. } | Self::Timeout { .. } | Self::GroupInUse { .. } | Self::Locked { .. })
+            || matches!(self, Self::TopicFull { .. } | Self::ProducerInUse { .. } | Self::Lagged { .. })
             || matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted || is_too_many_files(source))
     }
 
-    /// The disk, or the space the broker may use of it, is full.
+    /// The disk, the space the broker may use of it, or a memory topic is full.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::StorageFull { .. })
+        matches!(self, Self::StorageFull { .. } | Self::TopicFull { .. })
     }
 
     /// The thing was closed; nothing more will come of it.
@@ -263,6 +294,7 @@ impl Error {
                 | Self::UnknownPartition { .. }
                 | Self::NotAssigned { .. }
                 | Self::NoGroup
+                | Self::WrongType { .. }
         )
     }
 
@@ -288,6 +320,10 @@ impl Error {
             Self::OffsetOutOfRange { .. } => "offset_out_of_range",
             Self::GroupInUse { .. } => "group_in_use",
             Self::NoGroup => "no_group",
+            Self::TopicFull { .. } => "topic_full",
+            Self::ProducerInUse { .. } => "producer_in_use",
+            Self::WrongType { .. } => "wrong_type",
+            Self::Lagged { .. } => "lagged",
             Self::Closed { .. } => "closed",
             Self::Timeout { .. } => "timeout",
             Self::Panicked { .. } => "panicked",

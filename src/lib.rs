@@ -271,6 +271,7 @@ pub(crate) mod ring;
 pub(crate) mod storage;
 
 // ── Logs: ordered records with offsets ──
+pub mod memory;
 pub(crate) mod log;
 
 // ── Broker: names, rules, coordination ──
@@ -289,7 +290,7 @@ pub mod docs;
 
 pub use batch::Headers;
 pub use broker::{Broker, BrokerBuilder, TopicBuilder};
-pub use config::{Acks, OnDamage, Start, TopicConfig, Visibility};
+pub use config::{Acks, Keep, Layout, OnDamage, OnFull, Start, TopicConfig, Visibility, WaitStrategy};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, ConsumerRecord, Records};
 pub use error::{Damage, Error, Result};
 pub use metrics::PartitionMetrics;

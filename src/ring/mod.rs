@@ -14,6 +14,7 @@ mod slot;
 mod queue;
 mod combiner;
 mod notify;
+pub(crate) mod multicast;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

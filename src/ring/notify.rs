@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
+use crate::config::WaitStrategy;
 use crate::ring::seeded::{Bug, is_seeded};
-use crate::sync::{AtomicUsize, Mutex, Ordering, fence, spin_loop, thread, yield_now};
+use crate::sync::{AtomicUsize, Barrier, Mutex, Ordering, spin_loop, thread, yield_now};
 use crate::time::Deadline;
 
 /// Wakes whoever waits for a condition to change.
 pub(crate) struct Notify {
     /// How many are registered. Stored under `registered` only; read by notifiers without it.
     waiting: CachePadded<AtomicUsize>,
+    barrier: Barrier,
     /// The wakers of those who wait. Nothing is called and no other lock is taken while it is held.
     registered: Mutex<Registered>,
 }
@@ -42,18 +44,23 @@ struct Place {
 impl Notify {
     /// Nobody waits yet.
     pub(crate) fn new() -> Self {
-        Self { waiting: CachePadded::new(AtomicUsize::new(0)), registered: Mutex::new(Registered::default()) }
+        Self {
+            waiting: CachePadded::new(AtomicUsize::new(0)),
+            barrier: Barrier::new(),
+            registered: Mutex::new(Registered::default()),
+        }
     }
 
-    /// Wakes everybody who waits. Call it after the condition was changed: one fence and one load if nobody does.
+    /// Wakes everybody who waits. Call it after the condition was changed: half a fence and one load if nobody does.
     ///
     /// A waker that panics keeps none of the others asleep, and its panic ends here: the hook has reported it, and the
     /// thread that brings the news has no part in it.
+    #[inline]
     pub(crate) fn notify_all(&self) {
         if !is_seeded(Bug::NotifyWithoutFence) {
-            // SeqCst: the changed condition comes before, the look for waiters after; a waiter's registration comes
-            // before, its last question after the fence in `Waiting::arm`. So one of the two sees the other.
-            fence(Ordering::SeqCst);
+            // The changed condition comes before, the look for waiters after; a waiter's registration comes before,
+            // its last question after the heavy half in `Waiting::arm`. So one of the two sees the other.
+            self.barrier.light();
         }
         // Relaxed: ordered by the fence.
         if self.waiting.load(Ordering::Relaxed) == 0 {
@@ -81,6 +88,16 @@ impl Notify {
     /// passed and it still has none. With a deadline in the past it is asked once.
     pub(crate) fn wait<R>(&self, deadline: Deadline, ready: impl FnMut() -> Option<R>) -> Option<R> {
         wait_any(&[self], deadline, ready)
+    }
+
+    /// As [`wait`](Self::wait), with the waiter's own patience.
+    pub(crate) fn wait_with<R>(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        wait_with(patience, &[self], deadline, ready)
     }
 
     /// Registers the waker, or brings its registration up to date.
@@ -196,8 +213,8 @@ impl<N: Deref<Target = Notify>> Waiting<N> {
     /// Registers the waker. Ask for the condition after it, and only then sleep.
     pub(crate) fn arm(&mut self, waker: &Waker) {
         self.place = Some(self.notify.register(self.place, waker));
-        // SeqCst: pairs with the fence in `Notify::notify_all`.
-        fence(Ordering::SeqCst);
+        // Pairs with the light half in `Notify::notify_all`.
+        self.notify.barrier.heavy();
     }
 
     /// Takes the registration back.
@@ -221,12 +238,21 @@ impl<N: Deref<Target = Notify>> fmt::Debug for Waiting<N> {
 }
 
 /// As [`Notify::wait`], for news of several kinds.
-pub(crate) fn wait_any<R>(notifies: &[&Notify], deadline: Deadline, mut ready: impl FnMut() -> Option<R>) -> Option<R> {
+pub(crate) fn wait_any<R>(notifies: &[&Notify], deadline: Deadline, ready: impl FnMut() -> Option<R>) -> Option<R> {
+    wait_with(&mut Patience::new(WaitStrategy::Park), notifies, deadline, ready)
+}
+
+fn wait_with<R>(
+    patience: &mut Patience,
+    notifies: &[&Notify],
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Option<R>,
+) -> Option<R> {
     if let Some(answer) = ready() {
         return Some(answer);
     }
     deadline.left()?;
-    if let Some(answer) = ask_awake(deadline, &mut ready) {
+    if let Some(answer) = patience.ask_awake(deadline, &mut ready) {
         return Some(answer);
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -247,35 +273,73 @@ pub(crate) fn wait_any<R>(notifies: &[&Notify], deadline: Deadline, mut ready: i
     }
 }
 
-/// Asks on while staying awake, for about as long as waking an idle core would take.
-fn ask_awake<R>(deadline: Deadline, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
-    /// Questions without giving the core away.
-    const SPINS: u32 = 100;
+/// How long a waiter stays awake before it sleeps, and what it has learnt about that.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    strategy: WaitStrategy,
+    /// Questions without giving the core away, next time. Halved when they were in vain: then whoever brings the news
+    /// is likely waiting for this core.
+    spins: u32,
+}
+
+impl Patience {
+    /// Questions without giving the core away, at most; about 4 µs.
+    const SPINS_MAX: u32 = 100;
+    const SPINS_MIN: u32 = 4;
     /// Questions with giving it away in between, unless the time is up before.
     const YIELDS: u32 = 100;
     /// A sleeping thread takes 33 to 40 µs to come back.
     const AWAKE_MAX: Duration = Duration::from_micros(50);
-    if cfg!(loom) {
-        // The models are about what comes after; asking in turns only makes them larger.
-        return None;
+
+    pub(crate) fn new(strategy: WaitStrategy) -> Self {
+        Self { strategy, spins: Self::SPINS_MAX }
     }
-    for _ in 0..SPINS {
-        spin_loop();
+
+    /// Asks on while staying awake: as long as it takes, or for about as long as waking an idle core would take.
+    fn ask_awake<R>(&mut self, deadline: Deadline, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+        if cfg!(loom) {
+            // The models are about what comes after; asking in turns only makes them larger.
+            return None;
+        }
+        match self.strategy {
+            WaitStrategy::BusySpin => ask_on(deadline, ready, || (0..16).for_each(|_| spin_loop())),
+            WaitStrategy::Yield => ask_on(deadline, ready, yield_now),
+            WaitStrategy::Park => self.ask_for_a_while(deadline, ready),
+        }
+    }
+
+    fn ask_for_a_while<R>(&mut self, deadline: Deadline, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+        for _ in 0..self.spins {
+            spin_loop();
+            if let Some(answer) = ready() {
+                self.spins = (self.spins * 2).min(Self::SPINS_MAX);
+                return Some(answer);
+            }
+        }
+        self.spins = (self.spins / 2).max(Self::SPINS_MIN);
+        let awake = Deadline::after(Self::AWAKE_MAX);
+        for _ in 0..Self::YIELDS {
+            yield_now();
+            if let Some(answer) = ready() {
+                return Some(answer);
+            }
+            if awake.left().is_none() || deadline.left().is_none() {
+                break;
+            }
+        }
+        None
+    }
+}
+
+/// Asks until there is an answer or the time is up.
+fn ask_on<R>(deadline: Deadline, ready: &mut impl FnMut() -> Option<R>, mut pass_time: impl FnMut()) -> Option<R> {
+    loop {
+        pass_time();
         if let Some(answer) = ready() {
             return Some(answer);
         }
+        deadline.left()?;
     }
-    let awake = Deadline::after(AWAKE_MAX);
-    for _ in 0..YIELDS {
-        yield_now();
-        if let Some(answer) = ready() {
-            return Some(answer);
-        }
-        if awake.left().is_none() || deadline.left().is_none() {
-            break;
-        }
-    }
-    None
 }
 
 /// The waker of a sleeping thread.

@@ -25,6 +25,34 @@ pub(crate) enum Bug {
     NotifyWithoutFence,
     /// A late deregistration takes whatever now lies in its place.
     NotifyForgetsEpoch,
+    /// A value of a multicast ring is made visible without Release.
+    RingPublishesRelaxed,
+    /// Writers get credit for places that readers still hold.
+    RingGrantsWithoutRoom,
+    /// A reader moves on without Release.
+    RingReadsOn,
+    /// A member claims without marking what it will read.
+    RingClaimsUnmarked,
+    /// The gate is found by looking at members' marks before their group's head.
+    RingReadsMarksFirst,
+    /// A group begins at the tail, beyond writers at work.
+    RingJoinsAtTail,
+    /// A ring is closed without waiting for what is under way.
+    RingClosesUnfenced,
+    /// A writer does not look whether the ring was closed before its value was in.
+    RingKeepsLateValues,
+    /// A member's new mark hides that it is done with what it held before.
+    RingMarksRelaxed,
+    /// A member that lost a claim tells no writer that its mark is gone.
+    RingLosesClaimsSilently,
+    /// A writer publishes without telling those who wait to drop what it publishes.
+    RingPublishesSilently,
+    /// A reader moves on without telling the writers.
+    RingReadsSilently,
+    /// A member that leaves takes along what it has claimed.
+    RingLeavesWithRun,
+    /// A member that finds a gap ahead of it does not look again.
+    RingForgetsGaps,
 }
 
 /// Whether the running model planted this bug. Never, outside of the models.
@@ -55,7 +83,7 @@ mod planting {
     }
 
     impl Bug {
-        pub(crate) const ALL: [Self; 11] = [
+        pub(crate) const ALL: [Self; 25] = [
             Self::QueueClaimsWithoutRoom,
             Self::QueuePublishesRelaxed,
             Self::CombinerLeavesUnseen,
@@ -67,6 +95,20 @@ mod planting {
             Self::NotifySleepsUnasked,
             Self::NotifyWithoutFence,
             Self::NotifyForgetsEpoch,
+            Self::RingPublishesRelaxed,
+            Self::RingGrantsWithoutRoom,
+            Self::RingReadsOn,
+            Self::RingClaimsUnmarked,
+            Self::RingReadsMarksFirst,
+            Self::RingJoinsAtTail,
+            Self::RingClosesUnfenced,
+            Self::RingKeepsLateValues,
+            Self::RingMarksRelaxed,
+            Self::RingLosesClaimsSilently,
+            Self::RingPublishesSilently,
+            Self::RingReadsSilently,
+            Self::RingLeavesWithRun,
+            Self::RingForgetsGaps,
         ];
     }
 }

@@ -1,0 +1,342 @@
+//! A writer: takes credit, claims within it, fills, publishes, wakes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::config::{OnFull, WaitStrategy};
+use crate::ring::multicast::policy::Keeping;
+use crate::ring::multicast::ring::{Ring, drop_all};
+use crate::ring::notify::{Patience, Waiting};
+use crate::ring::seeded::{Bug, is_seeded};
+use crate::sync::{Ordering, spin_loop};
+use crate::time::{Deadline, Stopwatch};
+
+/// One of the ring's writers.
+pub(crate) struct Writer<T> {
+    ring: Arc<Ring<T>>,
+    /// Values that it may claim places for.
+    credit: u64,
+    /// The next position, where there is one writer.
+    next: u64,
+    /// How much credit it takes at a time.
+    share: u64,
+    patience: Patience,
+    /// Overwritten values on their way out.
+    old: Vec<T>,
+}
+
+/// Why a value was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    Full,
+    Closed,
+}
+
+impl<T> Ring<T> {
+    /// Adds a writer; `None` if the ring has its one.
+    pub(crate) fn writer(self: &Arc<Self>, strategy: WaitStrategy) -> Option<Writer<T>> {
+        let writers = {
+            let mut groups = self.groups();
+            if self.slots.is_cursor() && groups.writers > 0 {
+                return None;
+            }
+            groups.writers += 1;
+            groups.writers as u64
+        };
+        // Acquire: pairs with the Release of the writer before us, who has left.
+        let next = self.tail.load(Ordering::Acquire);
+        let share = self.share(writers);
+        let (ring, patience) = (Arc::clone(self), Patience::new(strategy));
+        Some(Writer { ring, credit: 0, next, share, patience, old: Vec::new() })
+    }
+
+    /// How much credit a writer takes at a time: much, for each time costs; little, for what it does not use, others
+    /// cannot have. All idle credit together stays well below the ring.
+    fn share(&self, writers: u64) -> u64 {
+        if self.slots.is_cursor() {
+            return self.capacity();
+        }
+        match self.policy.on_full {
+            OnFull::Reject => 1, // so that "full" is exact
+            OnFull::Block | OnFull::DropOldest => (self.capacity() / CREDIT_SHARE / writers).clamp(1, CREDIT_MAX),
+        }
+    }
+}
+
+/// The part of a ring that writers may hold as idle credit, roughly.
+const CREDIT_SHARE: u64 = 16;
+const CREDIT_MAX: u64 = 64;
+
+impl<T> Writer<T> {
+    /// Whether a value can be put in at once.
+    #[inline]
+    pub(crate) fn has_credit(&self) -> bool {
+        self.credit > 0
+    }
+
+    /// Sees to it that there is credit, without waiting.
+    #[inline]
+    pub(crate) fn try_reserve(&mut self) -> Result<(), Refusal> {
+        if self.credit > 0 { Ok(()) } else { self.take_credit(1, 1) }
+    }
+
+    /// Sees to it that there is credit, and waits for it until the deadline.
+    #[inline]
+    pub(crate) fn reserve(&mut self, deadline: Deadline) -> Result<(), Refusal> {
+        if self.credit > 0 { Ok(()) } else { self.reserve_slowly(1, deadline) }
+    }
+
+    /// As [`reserve`](Self::reserve), for tasks.
+    pub(crate) async fn reserve_async(&mut self) -> Result<(), Refusal> {
+        if self.credit > 0 {
+            return Ok(());
+        }
+        let ring = Arc::clone(&self.ring);
+        let mut waiting = Waiting::new(&ring.writers);
+        std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<Result<(), Refusal>> {
+            waiting.poll_ready(cx, || self.settle_credit(1, 1))
+        })
+        .await
+    }
+
+    /// Takes credit for at least `need` values, for as many as `ask` where it is there.
+    fn take_credit(&mut self, need: u64, ask: u64) -> Result<(), Refusal> {
+        let ask = ask.max(self.share);
+        match self.ring.grant(need, ask) {
+            Some(credit) => {
+                self.credit += credit;
+                Ok(())
+            }
+            None if self.ring.is_closed() => Err(Refusal::Closed),
+            None => Err(Refusal::Full),
+        }
+    }
+
+    /// The same, as an answer to whether the waiting is over.
+    fn settle_credit(&mut self, need: u64, ask: u64) -> Option<Result<(), Refusal>> {
+        match self.take_credit(need, ask) {
+            Err(Refusal::Full) => None,
+            settled => Some(settled),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_slowly(&mut self, ask: u64, deadline: Deadline) -> Result<(), Refusal> {
+        if let Some(settled) = self.settle_credit(1, ask) {
+            return settled;
+        }
+        let blocked = Stopwatch::start();
+        let ring = Arc::clone(&self.ring);
+        let mut patience = self.patience.clone();
+        // At first it waits for room for some, so that it does not come back for each value that a reader frees.
+        // Not any more once it may fall asleep: it would sleep with room for one, and the readers might wait for that.
+        let some = ask.max(self.share).min(ring.capacity() / SOME_SHARE).max(1);
+        let settled = (0..if some > 1 { SOME_QUESTIONS } else { 0 })
+            .find_map(|_| {
+                spin_loop();
+                self.settle_credit(some, ask)
+            })
+            .or_else(|| ring.writers.wait_with(&mut patience, deadline, || self.settle_credit(1, ask)));
+        self.patience = patience;
+        ring.blocked_ns.add(blocked.elapsed_ns());
+        settled.unwrap_or(Err(Refusal::Full))
+    }
+
+    /// Puts a value in, for which there is credit.
+    ///
+    /// # Errors
+    /// The value comes back if the ring was closed before it was in.
+    ///
+    /// # Panics
+    /// If there is no credit; and if the drop of the value it overwrites panics, which has then no part in this.
+    #[inline]
+    pub(crate) fn put(&mut self, value: T) -> Result<(), T> {
+        assert!(self.credit > 0, "a value is put in without credit");
+        self.credit -= 1;
+        let ring = &*self.ring;
+        let position = if ring.slots.is_cursor() {
+            self.next
+        } else {
+            // AcqRel: pairs with itself in other writers: what they saw of the gate when they took their credit, we
+            // see, too (the last paragraph of the module's head).
+            ring.tail.fetch_add(1, Ordering::AcqRel)
+        };
+        let old = if ring.overwrites(position) {
+            // SAFETY: a lap ago the place was filled, it was not emptied since, and it is ours now (C-1, C-2).
+            Some(unsafe { ring.slots.take(position) })
+        } else {
+            None
+        };
+        // SAFETY: claimed just now, or the one writer's next (C-2), and its place is empty.
+        unsafe { ring.slots.write(position, value) };
+        self.next = position + 1;
+        ring.publish(position, position + 1);
+        ring.tell_published();
+        if let Some(end) = ring.end()
+            && position >= end
+            && !is_seeded(Bug::RingKeepsLateValues)
+        {
+            // SAFETY: no reader looks beyond the end of a closed ring (C-6), and the place is still ours: no writer
+            // has credit for a position a whole lap beyond it.
+            return Err(unsafe { ring.slots.take(position) });
+        }
+        drop(old);
+        Ok(())
+    }
+
+    /// Puts as many values in from the front as there is credit for, and leaves the rest. How many went in.
+    ///
+    /// # Errors
+    /// [`Refusal::Closed`], and all that is not in is still there.
+    fn put_front(&mut self, values: &mut Vec<T>) -> Result<usize, Refusal> {
+        let count = self.credit.min(values.len() as u64);
+        // Before the claim, and enough: nothing is allocated behind it. Cannot lose: at most the length of a Vec.
+        self.old.reserve(if self.ring.overwrites(u64::MAX) { count as usize } else { 0 });
+        let (start, end) = self.claim(count);
+        let ring = &*self.ring;
+        // Cannot lose: at most the length of a Vec. `Drain` runs no stranger's code.
+        for (position, value) in (start..end).zip(values.drain(..count as usize)) {
+            if ring.overwrites(position) {
+                // SAFETY: as in `put`.
+                self.old.push(unsafe { ring.slots.take(position) });
+            }
+            // SAFETY: as in `put`.
+            unsafe { ring.slots.write(position, value) };
+        }
+        let late = self.publish(start, end);
+        let ring = &*self.ring;
+        // SAFETY: as in `put`: beyond the end of a closed ring, and still ours.
+        let late: Vec<T> = late.map(|position| unsafe { ring.slots.take(position) }).collect();
+        let sent = count as usize - late.len();
+        let is_closed = !late.is_empty();
+        values.splice(..0, late);
+        drop_all(self.old.drain(..));
+        if is_closed { Err(Refusal::Closed) } else { Ok(sent) }
+    }
+
+    /// Puts all values in, as far as they go without waiting; how many went in.
+    pub(crate) fn try_put_all(&mut self, values: &mut Vec<T>) -> Result<usize, Refusal> {
+        let mut sent = 0;
+        while !values.is_empty() {
+            if self.credit == 0 {
+                match self.take_credit(1, values.len() as u64) {
+                    Ok(()) => {}
+                    Err(Refusal::Full) if sent > 0 => break,
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+            sent += self.put_front(values)?;
+        }
+        Ok(sent)
+    }
+
+    /// Puts all values in, waiting for room.
+    pub(crate) fn put_all(&mut self, values: &mut Vec<T>, deadline: Deadline) -> Result<(), Refusal> {
+        while !values.is_empty() {
+            if self.credit == 0 {
+                self.reserve_slowly(values.len() as u64, deadline)?;
+            }
+            self.put_front(values)?;
+        }
+        Ok(())
+    }
+
+    /// Claims `count` positions, for which there is credit.
+    #[inline]
+    fn claim(&mut self, count: u64) -> (u64, u64) {
+        self.credit -= count;
+        let start = if self.ring.slots.is_cursor() {
+            self.next
+        } else {
+            // AcqRel: as in `put`.
+            self.ring.tail.fetch_add(count, Ordering::AcqRel)
+        };
+        self.next = start + count;
+        (start, start + count)
+    }
+
+    /// Makes claimed and filled positions visible, and says which of them came too late for a closed ring.
+    #[inline]
+    fn publish(&self, start: u64, end: u64) -> std::ops::Range<u64> {
+        self.ring.publish(start, end);
+        self.ring.tell_published();
+        match self.ring.end() {
+            Some(closed_at) if !is_seeded(Bug::RingKeepsLateValues) => closed_at.clamp(start, end)..end,
+            _ => end..end,
+        }
+    }
+}
+
+impl<T: Copy> Writer<T> {
+    /// Puts copies of all values in, waiting for room.
+    ///
+    /// # Errors
+    /// Why it ended early, and how many are in.
+    pub(crate) fn put_copies(&mut self, values: &[T], deadline: Deadline) -> Result<(), (Refusal, usize)> {
+        let mut sent = 0;
+        while sent < values.len() {
+            let rest = &values[sent..];
+            if self.credit == 0 {
+                self.reserve_slowly(rest.len() as u64, deadline).map_err(|refusal| (refusal, sent))?;
+            }
+            let count = self.credit.min(rest.len() as u64);
+            let (start, end) = self.claim(count);
+            // Cannot lose: at most the length of a slice.
+            let (now, _) = rest.split_at(count as usize);
+            // SAFETY: as in `put`; what lay there is `Copy`, and needs no drop.
+            unsafe { self.ring.slots.write_copies(start, now) };
+            let late = self.publish(start, end);
+            sent += (late.start - start) as usize;
+            if !late.is_empty() {
+                return Err((Refusal::Closed, sent));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A waiting writer waits for this share of the ring at first, or for what it asks for.
+const SOME_SHARE: u64 = 8;
+/// So many times it asks for that.
+const SOME_QUESTIONS: u32 = 24;
+
+impl<T> Ring<T> {
+    /// Whether the place of this position holds a value of a lap ago that is to be dropped.
+    #[inline]
+    fn overwrites(&self, position: u64) -> bool {
+        std::mem::needs_drop::<T>() && position >= self.capacity() && self.policy.keeping == Keeping::UntilOverwritten
+    }
+
+    #[inline]
+    fn publish(&self, start: u64, end: u64) {
+        if self.slots.is_cursor() {
+            // Release: pairs with the Acquire in `Slots::visible_end`. Relaxed: a seeded bug.
+            let hand_over = if is_seeded(Bug::RingPublishesRelaxed) { Ordering::Relaxed } else { Ordering::Release };
+            self.tail.store(end, hand_over);
+        } else {
+            self.slots.publish(start, end);
+        }
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        self.ring.give_back(self.credit);
+        let is_last = {
+            let mut groups = self.ring.groups();
+            groups.writers -= 1;
+            groups.writers == 0
+        };
+        if is_last && self.ring.policy.closes_after_writers {
+            self.ring.close();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Writer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("credit", &self.credit).finish_non_exhaustive()
+    }
+}
