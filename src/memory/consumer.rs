@@ -63,7 +63,8 @@ impl<T> ConsumerBuilder<T> {
 
     /// How many values this member takes from its group at a time, at most, when it receives one by one. 1, the
     /// default, shares the work evenly however long a value takes; more is faster where values are quick, but what a
-    /// busy member has taken waits for it. 0 counts as 1. Without effect for a consumer alone.
+    /// busy member has taken waits for it. 0 counts as 1. Without effect for a consumer alone, and for a lossy group,
+    /// which must not hold what it does not read.
     #[doc(alias = "max.poll.records")]
     pub fn prefetch(mut self, values: usize) -> Self {
         self.joining.prefetch = values as u64;
@@ -136,7 +137,7 @@ impl<T: Sync> Consumer<T> {
     ///
     /// # Errors
     /// [`RecvError::Lagged`] before the first value behind a gap, [`RecvError::Closed`] at the end.
-    #[inline]
+    #[inline(always)]
     pub fn recv_with<R>(&mut self, f: impl FnOnce(&T) -> R) -> Result<R, RecvError> {
         for_ever(self.reader.wait(Deadline::never()))?;
         Ok(self.reader.read(f))
@@ -170,7 +171,7 @@ impl<T: Clone + Sync> Consumer<T> {
     ///
     /// # Errors
     /// As [`recv_with`](Self::recv_with).
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
         self.recv_with(T::clone)
     }
@@ -179,7 +180,7 @@ impl<T: Clone + Sync> Consumer<T> {
     ///
     /// # Errors
     /// As [`recv_with`](Self::recv_with).
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<T>, RecvError> {
         match self.reader.ready() {
             Some(answer) => answer?,
@@ -250,7 +251,7 @@ pub(super) fn wait_many<T>(reader: &mut Reader<T>, max: u64, timeout: Duration) 
 }
 
 /// The answer of a wait that has no deadline.
-#[inline]
+#[inline(always)]
 pub(super) fn for_ever(answer: Option<Result<(), Stop>>) -> Result<(), RecvError> {
     answer.expect("a wait without a deadline ends with an answer").map_err(RecvError::from)
 }

@@ -76,14 +76,9 @@ impl<T> Producer<T> {
     /// # Errors
     /// The value comes back if there is no room for it, or the topic is closed. A topic that drops its oldest values
     /// has no room only while the oldest is lent to a reader, or its sender is at work on it.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, value: T) -> Result<(), SendError<T>> {
-        if !self.writer.has_credit()
-            && let Err(refusal) = self.writer.try_reserve()
-        {
-            return Err(self.refuse(value, refusal));
-        }
-        self.put(value)
+        if self.writer.has_credit() { self.put(value) } else { self.try_send_slowly(value) }
     }
 
     /// Sends, and does what the topic says when it is full: waits until there is room, gives the value back, or drops
@@ -91,14 +86,9 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// The value comes back if the topic is closed, or full and [`OnFull::Reject`].
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
-        if !self.writer.has_credit()
-            && let Err(refusal) = self.reserve(Deadline::never())
-        {
-            return Err(self.refuse(value, refusal));
-        }
-        self.put(value)
+        if self.writer.has_credit() { self.put(value) } else { self.send_slowly(value) }
     }
 
     /// As [`send`](Self::send), waiting at most `timeout`.
@@ -124,9 +114,8 @@ impl<T> Producer<T> {
     /// As [`send`](Self::send); the value was not made, or, if the topic was closed meanwhile, it is dropped.
     #[inline]
     pub fn send_with(&mut self, make: impl FnOnce() -> T) -> Result<(), Refused> {
-        let refused = |refusal, topic| Refused::new(refusal, topic);
-        self.reserve(Deadline::never()).map_err(|refusal| refused(refusal, &self.topic))?;
-        self.writer.put(make()).map_err(|_| refused(Refusal::Closed, &self.topic))
+        self.reserve(Deadline::never()).map_err(|refusal| Refused::new(refusal, &self.topic))?;
+        Permit(self).send(make()).map_err(|error| error.refused)
     }
 
     /// As [`send_with`](Self::send_with), without waiting.
@@ -135,7 +124,7 @@ impl<T> Producer<T> {
     /// As [`try_send`](Self::try_send), the value not made.
     pub fn try_send_with(&mut self, make: impl FnOnce() -> T) -> Result<(), Refused> {
         self.writer.try_reserve().map_err(|refusal| Refused::new(refusal, &self.topic))?;
-        self.writer.put(make()).map_err(|_| Refused::new(Refusal::Closed, &self.topic))
+        Permit(self).send(make()).map_err(|error| error.refused)
     }
 
     /// Sends all values, in order, taking them from the front: what is not sent stays in `values`. One claim and one
@@ -191,6 +180,23 @@ impl<T> Producer<T> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, value: T) -> Result<(), SendError<T>> {
+        match self.reserve(Deadline::never()) {
+            Ok(()) => self.put(value),
+            Err(refusal) => Err(self.refuse(value, refusal)),
+        }
+    }
+
+    #[inline(never)]
+    fn try_send_slowly(&mut self, value: T) -> Result<(), SendError<T>> {
+        match self.writer.try_reserve() {
+            Ok(()) => self.put(value),
+            Err(refusal) => Err(self.refuse(value, refusal)),
+        }
+    }
+
     fn reserve(&mut self, deadline: Deadline) -> Result<(), Refusal> {
         match self.on_full {
             OnFull::Reject => self.writer.try_reserve(),
@@ -198,7 +204,7 @@ impl<T> Producer<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, value: T) -> Result<(), SendError<T>> {
         self.writer.put(value).map_err(|value| self.refuse(value, Refusal::Closed))
     }
@@ -226,7 +232,8 @@ impl<T> fmt::Debug for Producer<T> {
     }
 }
 
-/// Room for one value, from [`Producer::reserve_async`]. Dropped unused, the producer keeps the room for its next value.
+/// Room for one value, from [`Producer::reserve_async`]. Dropped unused, the room is there for others again, or, where
+/// producers take room ahead, for this one's next value.
 #[derive(Debug)]
 pub struct Permit<'a, T>(&'a mut Producer<T>);
 
@@ -237,5 +244,11 @@ impl<T> Permit<'_, T> {
     /// The value comes back if the topic was closed meanwhile.
     pub fn send(self, value: T) -> Result<(), SendError<T>> {
         self.0.put(value)
+    }
+}
+
+impl<T> Drop for Permit<'_, T> {
+    fn drop(&mut self) {
+        self.0.writer.give_back_lone_credit();
     }
 }

@@ -15,6 +15,7 @@ use loom::sync::Arc;
 use loom::thread::spawn;
 
 use crate::ring::combiner::{Combiner, Writer};
+use crate::ring::multicast;
 use crate::ring::notify::{Notify, Waiting};
 use crate::ring::queue::Queue;
 use crate::ring::seeded::{Bug, plant};
@@ -24,12 +25,17 @@ use crate::time::Deadline;
 const PREEMPTIONS: usize = 3;
 
 /// Explores the model and asserts that there were at least `floor` executions to explore.
+pub(in crate::ring) fn explore(name: &str, floor: usize, model: fn()) {
+    explore_within(PREEMPTIONS, name, floor, model);
+}
+
+/// The same with a bound of its own, for models that three would make too large.
 #[allow(clippy::print_stderr, reason = "the figure is what a reader of the run wants to see")]
-fn explore(name: &str, floor: usize, model: fn()) {
+pub(in crate::ring) fn explore_within(preemptions: usize, name: &str, floor: usize, model: fn()) {
     let executions = StdArc::new(StdAtomicUsize::new(0));
     let counter = StdArc::clone(&executions);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         model();
@@ -40,7 +46,7 @@ fn explore(name: &str, floor: usize, model: fn()) {
 }
 
 /// Asserts that `seen` holds what each thread put in, once, and in that thread's order. Items are `thread * 10 + n`.
-fn assert_once_and_in_order(seen: &[u32], expected: &[u32]) {
+pub(in crate::ring) fn assert_once_and_in_order(seen: &[u32], expected: &[u32]) {
     let mut sorted = seen.to_vec();
     sorted.sort_unstable();
     assert_eq!(sorted, expected, "every item once: {seen:?}");
@@ -234,9 +240,12 @@ fn a_dropped_registration_takes_nobody_elses_wake_up() {
 
 // ── Twins ──
 
-/// The model that must find the bug, and what it says then.
-fn model_against(bug: Bug) -> (fn(), &'static str) {
-    match bug {
+/// A model, and what it says when it fails.
+pub(in crate::ring) type Twin = (fn(), &'static str);
+
+/// The models that must find the bug.
+fn models_against(bug: Bug) -> Vec<Twin> {
+    let model: Twin = match bug {
         Bug::QueueClaimsWithoutRoom => (two_producers_and_a_consumer, "Causality violation"),
         Bug::QueuePublishesRelaxed => (two_producers_and_a_consumer, "Causality violation"),
         Bug::CombinerLeavesUnseen => (two_submitters, "every item once"),
@@ -248,19 +257,22 @@ fn model_against(bug: Bug) -> (fn(), &'static str) {
         Bug::NotifySleepsUnasked => (notifier_and_two_waiters, "deadlock"),
         Bug::NotifyWithoutFence => (notifier_and_two_waiters, "deadlock"),
         Bug::NotifyForgetsEpoch => (notifier_waiter_and_a_dropped_future, "deadlock"),
-    }
+        ring => return multicast::loom_tests::models_against(ring),
+    };
+    vec![model]
 }
 
-/// Names the bug to the process that is to run with it.
+/// Names the bug, and the place of the model in its list, to the process that is to run with it.
 const TWIN: &str = "HEADWATER_SEEDED_BUG";
 
 #[test]
 #[ignore = "fails by design; `every_seeded_bug_is_found_by_its_model` runs it"]
 fn a_model_with_a_seeded_bug() {
-    let name = std::env::var(TWIN).expect("the bug's name");
+    let twin = std::env::var(TWIN).expect("the bug's name");
+    let (name, index) = twin.split_once('/').expect("a name and a place");
     let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name).expect("a bug's name");
     plant(bug);
-    explore(&name, 0, model_against(bug).0);
+    explore(&twin, 0, models_against(bug)[index.parse::<usize>().expect("a place")].0);
 }
 
 /// In processes of their own, since a deadlock found by loom aborts where a destructor takes a lock.
@@ -268,14 +280,18 @@ fn a_model_with_a_seeded_bug() {
 fn every_seeded_bug_is_found_by_its_model() {
     let (_crate, module) = module_path!().split_once("::").expect("this module lies in a crate");
     for bug in Bug::ALL {
-        let twin = Command::new(std::env::current_exe().expect("this binary has a path"))
-            .args(["--exact", &format!("{module}::a_model_with_a_seeded_bug"), "--ignored", "--nocapture"])
-            .env(TWIN, format!("{bug:?}"))
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .expect("this binary runs");
-        let (words, said) = (model_against(bug).1, String::from_utf8_lossy(&twin.stderr));
-        assert!(!twin.status.success(), "the model holds with {bug:?} in the code, so it proves nothing about it");
-        assert!(said.contains(words), "{bug:?} made its model fail, but not with {words:?}: {said}");
+        let models = models_against(bug);
+        assert!(!models.is_empty(), "no model looks for {bug:?}");
+        for (index, (_, words)) in models.into_iter().enumerate() {
+            let twin = Command::new(std::env::current_exe().expect("this binary has a path"))
+                .args(["--exact", &format!("{module}::a_model_with_a_seeded_bug"), "--ignored", "--nocapture"])
+                .env(TWIN, format!("{bug:?}/{index}"))
+                .env("RUST_BACKTRACE", "0")
+                .output()
+                .expect("this binary runs");
+            let said = String::from_utf8_lossy(&twin.stderr);
+            assert!(!twin.status.success(), "model {index} holds with {bug:?} in the code, so it proves nothing of it");
+            assert!(said.contains(words), "{bug:?} made model {index} fail, but not with {words:?}: {said}");
+        }
     }
 }

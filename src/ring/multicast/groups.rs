@@ -37,7 +37,8 @@ pub(super) struct Group {
     pub(super) head: CachePadded<AtomicU64>,
     /// Whether members claim before they read. A group of one that misses nothing moves its head after reading.
     pub(super) is_claimed: bool,
-    is_lossy: bool,
+    /// Whether it is made to miss values rather than hold a full ring back.
+    pub(super) is_lossy: bool,
     pub(super) members: AtomicUsize,
     /// Whether a member left something behind that it had claimed.
     pub(super) has_returned: AtomicBool,

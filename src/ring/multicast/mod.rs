@@ -35,6 +35,11 @@ mod policy;
 mod groups;
 mod ring;
 mod writer;
+
+#[cfg(all(test, loom))]
+pub(super) mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod reader;
 
 pub(crate) use groups::{Joining, Start};

@@ -36,6 +36,8 @@ pub(crate) enum Stop {
 struct Run {
     group: Arc<Group>,
     mark: Arc<Mark>,
+    /// The group's, at hand.
+    is_claimed: bool,
     next: u64,
     end: u64,
     prefetch: u64,
@@ -80,27 +82,30 @@ impl<T> Ring<T> {
         // It may begin beyond a gate that writers wait for, and they are not told of publications any more.
         self.writers.notify_all();
         let position = group.position();
-        let prefetch = joining.prefetch.max(1);
-        let run = Run { group, mark, next: position, end: position, prefetch, drops_seen: 0, is_close: false };
+        // What a member holds, nobody can drop: where values may be dropped, it holds one.
+        let prefetch = if group.is_lossy { 1 } else { joining.prefetch.max(1) };
+        let is_claimed = group.is_claimed;
+        let run =
+            Run { group, mark, is_claimed, next: position, end: position, prefetch, drops_seen: 0, is_close: false };
         Reader { ring: Arc::clone(self), run, patience: Patience::new(strategy), polled: None }
     }
 }
 
 impl<T> Reader<T> {
     /// Whether there is a next value, without waiting: `None` if there is none yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ready(&mut self) -> Option<Result<(), Stop>> {
         self.ready_many(self.run.prefetch)
     }
 
     /// As [`ready`](Self::ready), for up to `max` values that are taken from the group at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ready_many(&mut self, max: u64) -> Option<Result<(), Stop>> {
         if self.run.next < self.run.end { Some(Ok(())) } else { self.run.refill(&self.ring, max) }
     }
 
     /// Waits for the next value; `None` if the time is up before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Option<Result<(), Stop>> {
         if self.run.next < self.run.end { Some(Ok(())) } else { self.wait_for(self.run.prefetch, deadline) }
     }
@@ -149,7 +154,7 @@ impl<T> Reader<T> {
 
     /// Values sent and read by no member of this group, as far as it knows.
     pub(crate) fn lag(&self) -> u64 {
-        let run = if self.run.group.is_claimed { self.run.end - self.run.next } else { 0 };
+        let run = if self.run.is_claimed { self.run.end - self.run.next } else { 0 };
         run + self.ring.sent().saturating_sub(self.run.group.position())
     }
 
@@ -168,7 +173,7 @@ impl<T> Reader<T> {
     ///
     /// # Panics
     /// If the reader is not ready, or if the ring keeps values.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> T {
         assert!(self.ring.policy.keeping == Keeping::UntilTaken, "values of this ring are not taken out");
         let position = self.run.next;
@@ -185,7 +190,7 @@ impl<T: Sync> Reader<T> {
     ///
     /// # Panics
     /// If the reader is not ready, or if the ring's values are taken out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<R>(&mut self, f: impl FnOnce(&T) -> R) -> R {
         let position = self.run.next;
         assert!(position < self.run.end, "a reader that is not ready");
@@ -224,7 +229,7 @@ struct Progress<'a, T> {
 }
 
 impl<T> Drop for Progress<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.run.advance(self.ring, self.next);
     }
@@ -234,7 +239,7 @@ impl Run {
     /// Finds values to read: `None` if there are none yet.
     fn refill<T>(&mut self, ring: &Ring<T>, max: u64) -> Option<Result<(), Stop>> {
         debug_assert!(self.next == self.end, "a run is refilled at {} before its end {}", self.next, self.end);
-        if self.group.is_claimed { self.claim(ring, max) } else { self.look(ring) }
+        if self.is_claimed { self.claim(ring, max) } else { self.look(ring) }
     }
 
     /// A reader alone: what it has seen is its own, since the gate waits for its head.
@@ -339,13 +344,13 @@ impl Run {
     }
 
     /// All before `next` is read.
-    #[inline]
+    #[inline(always)]
     fn advance<T>(&mut self, ring: &Ring<T>, next: u64) {
         self.next = next;
         // Release, for both: pairs with the Acquire in `Group::position` and `Entry::lowest`: what was read is done
         // with. Relaxed: a seeded bug.
         let done = if is_seeded(Bug::RingReadsOn) { Ordering::Relaxed } else { Ordering::Release };
-        if self.group.is_claimed {
+        if self.is_claimed {
             self.mark.store(if next < self.end { next } else { IDLE }, done);
         } else {
             self.group.head.store(next, done);

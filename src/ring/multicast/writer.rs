@@ -70,7 +70,7 @@ const CREDIT_MAX: u64 = 64;
 
 impl<T> Writer<T> {
     /// Whether a value can be put in at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_credit(&self) -> bool {
         self.credit > 0
     }
@@ -98,6 +98,14 @@ impl<T> Writer<T> {
             waiting.poll_ready(cx, || self.settle_credit(1, 1))
         })
         .await
+    }
+
+    /// Gives credit back that was taken for a value which did not come, unless the writer takes some ahead anyway.
+    #[inline]
+    pub(crate) fn give_back_lone_credit(&mut self) {
+        if self.share == 1 && self.credit > 0 {
+            self.ring.give_back(std::mem::take(&mut self.credit));
+        }
     }
 
     /// Takes credit for at least `need` values, for as many as `ask` where it is there.
@@ -151,39 +159,48 @@ impl<T> Writer<T> {
     ///
     /// # Panics
     /// If there is no credit; and if the drop of the value it overwrites panics, which has then no part in this.
-    #[inline]
+    #[inline(always)] // a few instructions in the usual case, and each counts
     pub(crate) fn put(&mut self, value: T) -> Result<(), T> {
         assert!(self.credit > 0, "a value is put in without credit");
         self.credit -= 1;
-        let ring = &*self.ring;
-        let position = if ring.slots.is_cursor() {
-            self.next
-        } else {
-            // AcqRel: pairs with itself in other writers: what they saw of the gate when they took their credit, we
-            // see, too (the last paragraph of the module's head).
-            ring.tail.fetch_add(1, Ordering::AcqRel)
-        };
-        let old = if ring.overwrites(position) {
-            // SAFETY: a lap ago the place was filled, it was not emptied since, and it is ours now (C-1, C-2).
-            Some(unsafe { ring.slots.take(position) })
-        } else {
-            None
-        };
-        // SAFETY: claimed just now, or the one writer's next (C-2), and its place is empty.
-        unsafe { ring.slots.write(position, value) };
-        self.next = position + 1;
-        ring.publish(position, position + 1);
-        ring.tell_published();
-        if let Some(end) = ring.end()
+        let (position, old) =
+            if self.ring.slots.is_cursor() { self.fill_next(value) } else { self.fill_claimed(value) };
+        if let Some(end) = self.ring.end()
             && position >= end
             && !is_seeded(Bug::RingKeepsLateValues)
         {
             // SAFETY: no reader looks beyond the end of a closed ring (C-6), and the place is still ours: no writer
             // has credit for a position a whole lap beyond it.
-            return Err(unsafe { ring.slots.take(position) });
+            return Err(unsafe { self.ring.slots.take(position) });
         }
         drop(old);
         Ok(())
+    }
+
+    /// Puts a value in where there is one writer: its position, and the value it overwrites.
+    #[inline(always)]
+    fn fill_next(&mut self, value: T) -> (u64, Option<T>) {
+        let (ring, position) = (&*self.ring, self.next);
+        self.next = position + 1;
+        // SAFETY: the one writer's next position (C-2).
+        let old = unsafe { ring.replace(position, value) };
+        ring.move_tail(position + 1);
+        ring.readers.notify_all();
+        (position, old)
+    }
+
+    /// The same where there are several.
+    #[inline]
+    fn fill_claimed(&mut self, value: T) -> (u64, Option<T>) {
+        let ring = &*self.ring;
+        // AcqRel: pairs with itself in other writers: what they saw of the gate when they took their credit, we see,
+        // too (the last paragraph of the module's head).
+        let position = ring.tail.fetch_add(1, Ordering::AcqRel);
+        // SAFETY: claimed just now (C-2).
+        let old = unsafe { ring.replace(position, value) };
+        ring.slots.publish(position, position + 1);
+        ring.tell_published();
+        (position, old)
     }
 
     /// Puts as many values in from the front as there is credit for, and leaves the rest. How many went in.
@@ -198,12 +215,8 @@ impl<T> Writer<T> {
         let ring = &*self.ring;
         // Cannot lose: at most the length of a Vec. `Drain` runs no stranger's code.
         for (position, value) in (start..end).zip(values.drain(..count as usize)) {
-            if ring.overwrites(position) {
-                // SAFETY: as in `put`.
-                self.old.push(unsafe { ring.slots.take(position) });
-            }
-            // SAFETY: as in `put`.
-            unsafe { ring.slots.write(position, value) };
+            // SAFETY: claimed just now, or the one writer's next (C-2).
+            self.old.extend(unsafe { ring.replace(position, value) });
         }
         let late = self.publish(start, end);
         let ring = &*self.ring;
@@ -250,7 +263,7 @@ impl<T> Writer<T> {
         let start = if self.ring.slots.is_cursor() {
             self.next
         } else {
-            // AcqRel: as in `put`.
+            // AcqRel: as in `fill_claimed`.
             self.ring.tail.fetch_add(count, Ordering::AcqRel)
         };
         self.next = start + count;
@@ -285,7 +298,7 @@ impl<T: Copy> Writer<T> {
             let (start, end) = self.claim(count);
             // Cannot lose: at most the length of a slice.
             let (now, _) = rest.split_at(count as usize);
-            // SAFETY: as in `put`; what lay there is `Copy`, and needs no drop.
+            // SAFETY: as in `put_front`; what lay there is `Copy`, and needs no drop.
             unsafe { self.ring.slots.write_copies(start, now) };
             let late = self.publish(start, end);
             sent += (late.start - start) as usize;
@@ -300,7 +313,7 @@ impl<T: Copy> Writer<T> {
 /// A waiting writer waits for this share of the ring at first, or for what it asks for.
 const SOME_SHARE: u64 = 8;
 /// So many times it asks for that.
-const SOME_QUESTIONS: u32 = 24;
+const SOME_QUESTIONS: u32 = if cfg!(loom) { 1 } else { 24 };
 
 impl<T> Ring<T> {
     /// Whether the place of this position holds a value of a lap ago that is to be dropped.
@@ -309,15 +322,34 @@ impl<T> Ring<T> {
         std::mem::needs_drop::<T>() && position >= self.capacity() && self.policy.keeping == Keeping::UntilOverwritten
     }
 
+    /// Puts the value of `position` in, and takes out what it overwrites, if that is to be dropped.
+    ///
+    /// # Safety
+    /// The caller has claimed `position`, or is the one writer and comes to it, and has not published it.
+    #[inline(always)]
+    unsafe fn replace(&self, position: u64, value: T) -> Option<T> {
+        let old = if self.overwrites(position) {
+            // SAFETY: a lap ago the place was filled, it was not emptied since, and it is the caller's now (C-1, C-2).
+            Some(unsafe { self.slots.take(position) })
+        } else {
+            None
+        };
+        // SAFETY: the caller's (C-2), and empty.
+        unsafe { self.slots.write(position, value) };
+        old
+    }
+
+    /// Makes everything below `end` visible, where there is one writer.
+    #[inline(always)]
+    fn move_tail(&self, end: u64) {
+        // Release: pairs with the Acquire in `Slots::visible_end`. Relaxed: a seeded bug.
+        let hand_over = if is_seeded(Bug::RingPublishesRelaxed) { Ordering::Relaxed } else { Ordering::Release };
+        self.tail.store(end, hand_over);
+    }
+
     #[inline]
     fn publish(&self, start: u64, end: u64) {
-        if self.slots.is_cursor() {
-            // Release: pairs with the Acquire in `Slots::visible_end`. Relaxed: a seeded bug.
-            let hand_over = if is_seeded(Bug::RingPublishesRelaxed) { Ordering::Relaxed } else { Ordering::Release };
-            self.tail.store(end, hand_over);
-        } else {
-            self.slots.publish(start, end);
-        }
+        if self.slots.is_cursor() { self.move_tail(end) } else { self.slots.publish(start, end) }
     }
 }
 
