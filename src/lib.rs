@@ -1,7 +1,8 @@
 //! Headwater: an event log that starts inside your process.
 //!
-//! Kafka's topics, partitions and consumer groups as a library: no daemon, no port, no runtime. Records lie in
-//! memory-mapped segment files; what was acked is there after `kill -9` and, unless asked otherwise, after a power cut.
+//! Kafka's topics, partitions and consumer groups as a library: no daemon, no port, no runtime. A memory topic is a
+//! lock-free ring of typed values between threads. A durable topic's records lie in memory-mapped segment files; what
+//! was acked is there after `kill -9` and, unless asked otherwise, after a power cut.
 //!
 //! ```
 //! use headwater::{Broker, Record, Start};
@@ -11,8 +12,15 @@
 //! # let dir = tempfile::tempdir().expect("a directory");
 //! # let dir = dir.path();
 //! let broker = Broker::open(dir)?;
-//! let orders = broker.topic("orders").partitions(4).open_or_create()?;
 //!
+//! // In memory: typed values; every group sees all of them.
+//! let ticks = broker.memory_topic::<f64>("ticks").open_or_create()?;
+//! let mut screen = ticks.consumer();
+//! ticks.producer()?.send(101.5)?;
+//! assert_eq!(screen.recv()?, 101.5);
+//!
+//! // On the disk: records in partitions.
+//! let orders = broker.topic("orders").partitions(4).open_or_create()?;
 //! let mut producer = orders.producer()?;
 //! producer.send(Record::new(b"paid 19.90").key(b"customer-9").header("trace", b"4bf9"))?;
 //!
@@ -30,6 +38,7 @@
 //! # A tour
 //!
 //! - [A broker is a value](#a-broker-is-a-value)
+//! - [Memory topics](#memory-topics)
 //! - [Topics](#topics)
 //! - [Sending: one, many, or without waiting](#sending-one-many-or-without-waiting)
 //! - [What an ack means](#what-an-ack-means)
@@ -44,7 +53,8 @@
 //! ## A broker is a value
 //!
 //! [`Broker::open`] takes a directory, or makes it, and holds its lock for as long as the broker, or a topic,
-//! producer or consumer made from it, lives. Clones are the same broker. A second broker in the same directory is refused, in this process or another:
+//! producer or consumer made from it, lives. Clones are the same broker. A second broker in the same directory is
+//! refused, in this process or another:
 //!
 //! ```
 //! # use headwater::{Broker, Error};
@@ -57,10 +67,40 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! ## Memory topics
+//!
+//! A [memory topic](memory) keeps the last values of one type in a ring. Every group sees every value, members of a group
+//! share them, a consumer alone is a group of its own. When the ring is full, [`OnFull`] says whether the sender waits,
+//! gets its value back, or drops the oldest; a single group can be made lossy, and is told how many values it missed.
+//! A [memory queue](memory::Queue) is the same with one group, whose members take the values out.
+//!
+//! ```
+//! # use headwater::{Broker, OnFull, memory::RecvError};
+//! # fn main() -> headwater::Result<()> {
+//! # let broker = Broker::in_memory()?;
+//! let ticks = broker.memory_topic::<u32>("ticks").capacity(2).on_full(OnFull::Reject).create()?;
+//! let mut workers = [ticks.group("workers").join(), ticks.group("workers").join()];
+//! let mut screen = ticks.consumer_builder().lossy().join();
+//!
+//! let mut feed = ticks.producer()?;
+//! feed.send_batch(&mut vec![1, 2])?;
+//! assert_eq!(feed.send(3).unwrap_err().into_inner(), 3); // the workers hold it back
+//! assert_eq!((workers[0].recv()?, workers[1].recv()?), (1, 2));
+//! feed.send(3)?; // the screen does not
+//! assert!(matches!(screen.recv(), Err(RecvError::Lagged(lagged)) if lagged.missed > 0));
+//!
+//! let jobs = broker.memory_queue::<Box<dyn Fn() -> u32 + Send>>("jobs").open_or_create()?;
+//! jobs.producer()?.send(Box::new(|| 6 * 7))?;
+//! assert_eq!(jobs.consumer().take()?(), 42);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ## Topics
 //!
-//! A topic has one or more partitions; each is a log of its own. Order holds within a partition, and records of one key
-//! go to one partition. What a topic was created with stays with it; a name and a limit are checked where they are given:
+//! A durable topic has one or more partitions; each is a log of its own. Order holds within a partition, and records of
+//! one key go to one partition. What a topic was created with stays with it; a name and a limit are checked where they
+//! are given:
 //!
 //! ```
 //! # use headwater::{Broker, Error};
@@ -166,7 +206,9 @@
 //!
 //! What can wait has a twin for tasks of any runtime: a [`Ticket`] is a future, and there are
 //! [`poll_async`](Consumer::poll_async), [`commit_async`](Batch::commit_async),
-//! [`flush_async`](Producer::flush_async) and [`close_async`](Broker::close_async).
+//! [`flush_async`](Producer::flush_async) and [`close_async`](Broker::close_async); for memory topics
+//! [`send_async`](memory::Producer::send_async), [`recv_async`](memory::Consumer::recv_async) and others, which are
+//! cancel-safe.
 //!
 //! ```
 //! # use headwater::{Broker, Record, Start};
@@ -185,12 +227,18 @@
 //! #     }
 //! # }
 //! # block_on(async {
-//! # let orders = Broker::in_memory()?.topic("orders").open_or_create()?;
+//! # let broker = Broker::in_memory()?;
+//! # let orders = broker.topic("orders").open_or_create()?;
 //! let mut producer = orders.producer()?;
 //! let mut reader = orders.consumer(Start::Earliest).build()?;
 //! let offset = producer.send_nowait(Record::new(b"paid 19.90"))?.await?;
 //! let batch = reader.poll_async().await?;
 //! assert_eq!(batch.iter().next().map(|record| record.offset()), Some(offset));
+//!
+//! let ticks = broker.memory_topic::<f64>("ticks").open_or_create()?;
+//! let mut screen = ticks.consumer();
+//! ticks.producer()?.send_async(101.5).await?;
+//! assert_eq!(screen.recv_async().await?, 101.5);
 //! # Ok::<(), headwater::Error>(())
 //! # }).expect("the task ends well");
 //! ```
@@ -216,7 +264,8 @@
 //! ## Closing, dropping, crashing
 //!
 //! Dropping never blocks and loses nothing that was acked. [`Broker::close`] sends what is held back, syncs, and says
-//! within its timeout what it could not do. After a crash, [`Topic::recovery`] tells how the last session ended:
+//! within its timeout what it could not do; memory topics are closed with it, and what is in them can still be read.
+//! After a crash, [`Topic::recovery`] tells how the last session ended:
 //!
 //! ```
 //! # use headwater::{Acks, Broker, Ended, Record, fs::Simulated};
@@ -239,7 +288,9 @@
 //!
 //! # Features
 //!
-//! None yet: everything here is always there. Features will be additive and listed here.
+//! They add, and change nothing that is there without them. None is on by default.
+//!
+//! - `stream`: [`memory::Consumer`] is a `futures_core::Stream`. Brings the crate `futures-core`.
 //!
 //! # Platforms
 //!

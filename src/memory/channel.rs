@@ -30,12 +30,17 @@ impl<T> Clone for Channel<T> {
 /// A channel of any type, as a broker keeps it.
 pub(super) trait AnyChannel: Any + Send + Sync {
     fn close(&self);
+    fn is_closed(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
 }
 
 impl<T: Send + 'static> AnyChannel for Channel<T> {
     fn close(&self) {
         self.ring.close();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.ring.is_closed()
     }
 
     fn as_any(&self) -> &dyn Any {

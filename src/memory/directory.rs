@@ -2,7 +2,6 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -27,7 +26,22 @@ struct Listed {
     channel: Box<dyn AnyChannel>,
     /// What the handles are, with their type of value, for people.
     type_name: &'static str,
-    is_closed: fn(&dyn AnyChannel) -> bool,
+}
+
+impl Listed {
+    fn new<H: 'static, T: Send + 'static>(channel: Channel<T>) -> Self {
+        Self { channel: Box::new(channel), type_name: type_name::<H>() }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// The channel, if it is what is asked for.
+    fn opened<H: 'static, T: Send + 'static>(&self) -> Option<Channel<T>> {
+        let channel = self.channel.as_any().downcast_ref::<Channel<T>>()?;
+        (self.type_name == type_name::<H>()).then(|| channel.clone())
+    }
 }
 
 /// What to do about a topic that is there, or is not.
@@ -47,46 +61,32 @@ impl Directory {
         want: Want,
         make: impl FnOnce(TopicName) -> Result<Channel<T>>,
     ) -> Result<Channel<T>> {
+        // Declared before the lock, so dropped after it: the values in a closed topic are a stranger's.
+        let mut _replaced = None;
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(Error::Closed { what: "the broker" });
         }
-        match state.topics.entry(name) {
-            Entry::Occupied(entry) if !(entry.get().is_closed)(&*entry.get().channel) => {
-                let topic = || entry.key().as_str().to_owned();
-                if want == Want::Create {
-                    return Err(Error::TopicExists { topic: topic() });
-                }
-                let listed = entry.get();
-                let found =
-                    (listed.type_name == type_name::<H>()).then(|| listed.channel.as_any().downcast_ref()).flatten();
-                found.cloned().ok_or_else(|| Error::WrongType {
-                    topic: topic(),
-                    is: listed.type_name,
-                    asked: type_name::<H>(),
-                })
-            }
-            entry if want == Want::Open => Err(Error::UnknownTopic { topic: entry.key().as_str().to_owned() }),
-            entry => {
-                let channel = make(entry.key().clone())?;
-                let is_closed = |channel: &dyn AnyChannel| {
-                    channel.as_any().downcast_ref::<Channel<T>>().is_none_or(|channel| channel.ring.is_closed())
-                };
-                let listed = Listed { channel: Box::new(channel.clone()), type_name: type_name::<H>(), is_closed };
-                entry.insert_entry(listed);
+        let listed = state.topics.get(&name).filter(|listed| !listed.is_closed());
+        match (listed, want) {
+            (Some(_), Want::Create) => Err(Error::TopicExists { topic: name.as_str().into() }),
+            (Some(listed), _) => listed.opened::<H, T>().ok_or_else(|| Error::WrongType {
+                topic: name.as_str().into(),
+                is: listed.type_name,
+                asked: type_name::<H>(),
+            }),
+            (None, Want::Open) => Err(Error::UnknownTopic { topic: name.as_str().into() }),
+            (None, _) => {
+                let channel = make(name.clone())?;
+                _replaced = state.topics.insert(name, Listed::new::<H, T>(channel.clone()));
                 Ok(channel)
             }
         }
     }
 
     pub(crate) fn names(&self) -> Vec<TopicName> {
-        self.state
-            .lock()
-            .topics
-            .iter()
-            .filter(|(_, it)| !(it.is_closed)(&*it.channel))
-            .map(|(name, _)| name.clone())
-            .collect()
+        let state = self.state.lock();
+        state.topics.iter().filter(|(_, listed)| !listed.is_closed()).map(|(name, _)| name.clone()).collect()
     }
 
     /// Closes all of them, and lets go of them.

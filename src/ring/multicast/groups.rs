@@ -129,6 +129,12 @@ impl Groups {
         self.entries.iter().map(Entry::lowest).min()
     }
 
+    /// As [`lowest`](Self::lowest), as far as dropping cannot move it: groups that miss nothing, and what members hold.
+    pub(super) fn lowest_held(&self) -> u64 {
+        let held = |entry: &Entry| if entry.group.is_lossy { entry.marked() } else { entry.lowest() };
+        self.entries.iter().map(held).min().unwrap_or(IDLE)
+    }
+
     /// The highest head: all below is visible.
     pub(super) fn highest(&self) -> Option<u64> {
         self.entries.iter().map(|entry| entry.group.position()).max()
@@ -250,9 +256,8 @@ impl Groups {
 
     /// What lies in the places of a ring whose one group takes values out: below `end`, claimed by nobody who is left.
     pub(super) fn untaken(&self, end: u64) -> Vec<Range<u64>> {
-        let of =
-            |entry: &Entry| entry.returned.iter().cloned().chain([entry.group.position()..end]).collect::<Vec<_>>();
-        self.entries.iter().flat_map(of).collect()
+        let unclaimed = |entry: &Entry| std::iter::once(entry.group.position()..end);
+        self.entries.iter().flat_map(|entry| entry.returned.iter().cloned().chain(unclaimed(entry))).collect()
     }
 
     fn index_of(&self, group: &Arc<Group>) -> usize {
@@ -266,17 +271,19 @@ impl Entry {
         Self { group: Arc::new(group), name, is_permanent, marks, returned, gaps }
     }
 
+    /// The lowest position that a member holds.
+    fn marked(&self) -> u64 {
+        // Acquire: pairs with the Release in `Run`: what the member read below is read.
+        self.marks.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(IDLE)
+    }
+
     fn lowest(&self) -> u64 {
-        let marked = || {
-            // Acquire: pairs with the Release in `Run`: what the member read below is read.
-            self.marks.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(IDLE)
-        };
         // The head before the marks: if it is beyond a claim, the claim's mark is there (C-5).
         let (head, mark) = if is_seeded(Bug::RingReadsMarksFirst) {
-            let mark = marked();
+            let mark = self.marked();
             (self.group.position(), mark)
         } else {
-            (self.group.position(), marked())
+            (self.group.position(), self.marked())
         };
         self.returned.iter().map(|range| range.start).fold(head.min(mark), u64::min)
     }

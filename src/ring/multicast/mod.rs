@@ -35,12 +35,12 @@ mod policy;
 mod groups;
 mod ring;
 mod writer;
+mod reader;
 
 #[cfg(all(test, loom))]
 pub(super) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
-mod reader;
 
 pub(crate) use groups::{Joining, Start};
 pub(crate) use policy::{Keeping, Policy};

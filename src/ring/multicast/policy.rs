@@ -17,6 +17,7 @@ pub(crate) struct Policy {
 
 /// Who takes a value out of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names, reason = "each is the end of a sentence that begins with `keep`")]
 pub(crate) enum Keeping {
     /// The writer that overwrites it.
     UntilOverwritten,

@@ -189,6 +189,8 @@ impl<T> Ring<T> {
             let visible_end = |from| self.slots.visible_end(&self.tail, from, end);
             match lowest {
                 None => lowest = Some(visible_end(gate)),
+                // In vain, where another holds the gate.
+                Some(_) if groups.lowest_held() < want => {}
                 Some(_) => {
                     groups.drop_oldest(want, visible_end, |position| {
                         if self.policy.keeping == Keeping::UntilTaken {
@@ -269,7 +271,7 @@ impl<T> Ring<T> {
         match self.closed_at.load(Ordering::Relaxed) {
             CLOSING => {
                 let _settled = self.groups();
-                self.closed_at.load(Ordering::Relaxed)
+                self.closed_at.load(Ordering::Relaxed) // Relaxed: as above.
             }
             end => end,
         }
@@ -329,13 +331,17 @@ impl<T> Drop for Ring<T> {
         let (tail, gate) = (load(&self.tail), load(&self.room.gate));
         let end = tail.min(load(&self.closed_at));
         // Claims that came too late for a closed ring have emptied the places of what lay a lap before them.
-        let left = match self.policy.keeping {
-            Keeping::UntilOverwritten => vec![tail.saturating_sub(self.capacity())..end],
-            Keeping::UntilConsumed => vec![gate..end],
+        let start = match self.policy.keeping {
+            Keeping::UntilOverwritten => tail.saturating_sub(self.capacity()),
+            Keeping::UntilConsumed => gate,
+            Keeping::UntilTaken => end,
+        };
+        let untaken = match self.policy.keeping {
+            Keeping::UntilOverwritten | Keeping::UntilConsumed => Vec::new(),
             Keeping::UntilTaken => self.groups().untaken(end),
         };
         let mut panics = FirstPanic::default();
-        for position in left.into_iter().flatten() {
+        for position in (start..end).chain(untaken.into_iter().flatten()) {
             // SAFETY: nobody else is here. What lies in these positions was published (no writer is left in between),
             // and neither overwritten, nor dropped with the gate, nor taken, as the ranges above say.
             let value = unsafe { self.slots.take(position) };
