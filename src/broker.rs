@@ -101,8 +101,9 @@ impl Broker {
         }
     }
 
-    /// A memory topic to be opened or created: typed values between threads and tasks of this process. It has a name
-    /// of its own, beside those of the topics in the directory, and is gone with the process. See [`memory`].
+    /// A memory topic to be opened or created: typed values between threads and tasks of this process, gone with it.
+    /// Its name is apart from those of topics in the directory: there may be a `ticks` of both kinds. Memory topics and
+    /// queues share names. See [`memory`].
     pub fn memory_topic<T: Send + Sync + 'static>(&self, name: &str) -> memory::Builder<memory::Topic<T>> {
         memory::Builder::new(Arc::clone(&self.memory), name)
     }
@@ -166,10 +167,9 @@ impl Broker {
     /// Closes in a thread of its own, since the disk takes as long as it takes. Whoever closes another clone meanwhile
     /// waits for the same closing.
     fn begin_close(&self) -> &Arc<Closing> {
-        self.closing.get_or_init(|| {
+        let closing = self.closing.get_or_init(|| {
             let closing = Arc::new(Closing { done: Notify::new(), outcome: OnceLock::new() });
             let (registry, theirs) = (Arc::clone(&self.registry), Arc::clone(&closing));
-            self.memory.close();
             // Release: pairs with the Acquire in `Home::check_open`.
             registry.home().is_closed.store(true, Ordering::Release);
             let close = move || {
@@ -187,7 +187,10 @@ impl Broker {
                 close();
             }
             closing
-        })
+        });
+        // Behind the closing that others may wait for: values' drops and tasks' wakers are strangers' code.
+        self.memory.close();
+        closing
     }
 }
 

@@ -40,13 +40,16 @@ impl Default for TopicConfig {
 
 /// What a memory topic does with a value for which there is no room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum OnFull {
-    /// The sender waits until the slowest group has read on. The default: nothing is lost.
+    /// The sender waits until the slowest group has read on. The default: nothing is lost. A thread that is itself that
+    /// reader waits for ever; there, `try_send` and `send_timeout` are for it.
     #[default]
     Block,
     /// The value comes back to its sender.
     Reject,
-    /// The oldest value goes: groups that have not read it miss it, hear how many they missed, and go on.
+    /// The oldest values go, up to a sixteenth of the ring at a time: groups that have not read them miss them, hear how
+    /// many they missed, and go on.
     DropOldest,
 }
 
@@ -63,6 +66,7 @@ pub enum Keep {
 
 /// What a thread does while it waits for a memory topic. Tasks always sleep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum WaitStrategy {
     /// Asks on, and keeps its core. For threads that have a core of their own; with more waiting threads than cores
     /// it brings everything to a crawl.

@@ -172,7 +172,9 @@ pub enum Error {
     )]
     NoGroup,
     /// A memory topic has no room, and its policy or the deadline says not to wait.
-    #[error("memory topic {topic} is full; its slowest group has to read on")]
+    #[error(
+        "memory topic {topic} is full; its slowest group has to read on: a larger capacity, a lossy group, or OnFull::DropOldest would let senders go on"
+    )]
     TopicFull {
         /// The topic.
         topic: String,
@@ -186,14 +188,14 @@ pub enum Error {
         topic: String,
     },
     /// A memory topic of that name is there, with another type.
-    #[error("memory topic {topic} is a {is}, not a {asked}")]
+    #[error("{topic} is a {is}, not a {asked}; open it as it was created, or choose another name")]
     WrongType {
         /// The topic.
         topic: String,
-        /// What it is.
-        is: &'static str,
+        /// What it is, with its type of value.
+        is: String,
         /// What it was asked for as.
-        asked: &'static str,
+        asked: String,
     },
     /// A reader of a memory topic missed values; the next one is there.
     #[error("{missed} values were dropped before this group read them")]

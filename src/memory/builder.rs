@@ -97,7 +97,9 @@ impl<H: Handle> Builder<H> {
         self
     }
 
-    /// Closes it when its last producer leaves, as a channel is. Without this it stays open for producers to come.
+    /// Closes it for good when its last producer leaves, as a channel is; a temporary one, as in
+    /// `topic.producer()?.send(value)?`, counts. Before the first it is open. Without this it stays open for producers to
+    /// come, for as long as there is a handle to make them, or the broker.
     pub fn close_after_producers(mut self) -> Self {
         self.closes_after_producers = true;
         self
@@ -114,13 +116,14 @@ impl<H: Handle> Builder<H> {
     /// Opens one that is there.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`]; [`Error::WrongType`] if it has other values, or is a queue and not a topic;
+    /// [`Error::UnknownTopic`], also if it was closed; [`Error::WrongType`] if it has other values, or is a queue and not
+    /// a topic;
     /// [`Error::InvalidName`], [`Error::Closed`].
     pub fn open(self) -> Result<H> {
         self.find(Want::Open)
     }
 
-    /// Opens it, or makes it.
+    /// Opens it, or makes it. Settings of one that is there are not compared.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`create`](Self::create), but for those that say whether it is there.
@@ -131,21 +134,23 @@ impl<H: Handle> Builder<H> {
     fn find(self, want: Want) -> Result<H> {
         let name = TopicName::new_for_users(&self.name)?;
         let directory = Arc::clone(&self.directory);
-        let make = |name| Ok(Channel::new(name, self.policy()?, self.wait));
-        directory.open::<H, H::Value>(name, want, make).map(H::new)
+        let policy = self.policy()?;
+        let make = |name| {
+            Channel::new(name, policy, self.wait)
+                .ok_or_else(|| self.refuse("there is no memory for so many of these values"))
+        };
+        directory.open::<H>(name, want, make).map(H::new)
+    }
+
+    fn refuse(&self, limit: impl Into<String>) -> Error {
+        Error::InvalidConfig { setting: "capacity", value: self.capacity.to_string(), limit: limit.into() }
     }
 
     fn policy(&self) -> Result<Policy> {
-        let refuse =
-            |limit: String| Err(Error::InvalidConfig { setting: "capacity", value: self.capacity.to_string(), limit });
         if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&self.capacity) {
-            return refuse(format!("{CAPACITY_MIN} to {CAPACITY_MAX} values are allowed"));
+            return Err(self.refuse(format!("{CAPACITY_MIN} to {CAPACITY_MAX} values are allowed")));
         }
         let capacity = self.capacity.next_power_of_two();
-        let value_bytes = size_of::<H::Value>() + align_of::<H::Value>(); // a stamped place is so large
-        if capacity.checked_mul(value_bytes).is_none_or(|bytes| bytes > isize::MAX as usize) {
-            return refuse(format!("values of {value_bytes} bytes each would not fit into the address space"));
-        }
         Ok(Policy {
             capacity,
             layout: match (self.has_single_producer, self.layout) {

@@ -13,17 +13,33 @@ pub(super) struct Channel<T> {
     pub(super) name: TopicName,
     pub(super) ring: Arc<Ring<T>>,
     pub(super) wait: WaitStrategy,
+    pub(super) source: Arc<Source<T>>,
 }
 
 impl<T> Channel<T> {
-    pub(super) fn new(name: TopicName, policy: Policy, wait: WaitStrategy) -> Self {
-        Self { name, ring: Arc::new(Ring::new(policy)), wait }
+    /// `None` if there is not so much memory.
+    pub(super) fn new(name: TopicName, policy: Policy, wait: WaitStrategy) -> Option<Self> {
+        let ring = Arc::new(Ring::new(policy)?);
+        let source = Arc::new(Source(Arc::clone(&ring)));
+        Some(Self { name, ring, wait, source })
     }
 }
 
 impl<T> Clone for Channel<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), ring: Arc::clone(&self.ring), wait: self.wait }
+        let (ring, source) = (Arc::clone(&self.ring), Arc::clone(&self.source));
+        Self { name: self.name.clone(), ring, wait: self.wait, source }
+    }
+}
+
+/// Held by everybody through whom a value may still come: topics, producers, and the broker. The last one closes the
+/// ring, so that nobody waits for what cannot come.
+#[derive(Debug)]
+pub(super) struct Source<T>(Arc<Ring<T>>);
+
+impl<T> Drop for Source<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

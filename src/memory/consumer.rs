@@ -1,7 +1,6 @@
 //! Reads a memory topic, alone or as a member of a group.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -28,7 +27,9 @@ impl<T> Topic<T> {
         ConsumerBuilder::new(&self.0, None)
     }
 
-    /// A member of a group, which is made if it is not there: the group sees every value, its members share them.
+    /// A member of a group, which is made if it is not there: the group sees every value, its members share them. A new
+    /// group begins with the next value that is sent, unless it is told otherwise, and it ends with its last member.
+    /// Any text is a name; groups of memory topics have nothing to do with those of topics in the directory.
     pub fn group(&self, name: &str) -> ConsumerBuilder<T> {
         ConsumerBuilder::new(&self.0, Some(name.into()))
     }
@@ -47,8 +48,8 @@ impl<T> ConsumerBuilder<T> {
         Self { channel: channel.clone(), joining }
     }
 
-    /// Begins with the oldest value that is certain to stay: as a rule the last three quarters of a full ring, and at
-    /// least what some group has not read. A group that is there goes on where it is.
+    /// Begins with the oldest value that is still there. That leaves out up to a quarter of a full ring, which producers
+    /// may be about to overwrite, but nothing that a group has still to read. A group that is there goes on where it is.
     pub fn from_oldest(mut self) -> Self {
         self.joining.start = Start::Oldest;
         self
@@ -71,7 +72,8 @@ impl<T> ConsumerBuilder<T> {
         self
     }
 
-    /// Joins. On a closed topic, too: the consumer then finds what is left, and the end.
+    /// Joins. On a closed topic, too: with [`from_oldest`](Self::from_oldest) the consumer finds what is still there and
+    /// then the end, without it the end. The first to join looks through the marks of the whole ring, once.
     pub fn join(self) -> Consumer<T> {
         let Self { channel, joining } = self;
         Consumer { reader: channel.ring.reader(&joining, channel.wait), topic: channel.name }
@@ -116,7 +118,7 @@ impl<T> Consumer<T> {
     }
 
     /// How many values this consumer's group has still to read: those it has taken on itself, and those that no member
-    /// has.
+    /// has. Takes the lock that joining and leaving take.
     pub fn lag(&self) -> u64 {
         self.reader.lag()
     }
@@ -133,7 +135,8 @@ impl<T> Consumer<T> {
 }
 
 impl<T: Sync> Consumer<T> {
-    /// Waits for the next value and lends it to `f`. A panic in `f` counts the value as read.
+    /// Waits for the next value and lends it to `f`. A panic in `f` counts the value as read. An `f` that sends to the
+    /// same topic, when that is full and waits for this consumer, waits for itself.
     ///
     /// # Errors
     /// [`RecvError::Lagged`] before the first value behind a gap, [`RecvError::Closed`] at the end.
@@ -143,8 +146,8 @@ impl<T: Sync> Consumer<T> {
         Ok(self.reader.read(f))
     }
 
-    /// Lends to `f` what is there, a run of up to 256 values (of a shared group: this member's part of up to 32), and
-    /// says how many: the fastest way to read. Where nothing is there it waits at most `timeout`; 0 is the answer if
+    /// Lends to `f` what is there, a run of up to 256 values (of a shared group: this member's part of up to 32; of a
+    /// lossy group: one, since what is held cannot be dropped), and says how many: the fastest way to read. Where nothing is there it waits at most `timeout`; 0 is the answer if
     /// nothing came. A panic in `f` counts the value as read and leaves the rest to the next call.
     ///
     /// # Errors
@@ -161,7 +164,7 @@ impl<T: Sync> Consumer<T> {
     /// # Errors
     /// As [`recv_with`](Self::recv_with).
     pub async fn poll_async(&mut self, f: impl FnMut(&T)) -> Result<usize, RecvError> {
-        self.reader.wait_async().await?;
+        self.reader.wait_async(POLL_MAX).await?;
         Ok(as_usize(self.reader.visit(u64::MAX, f)))
     }
 }
@@ -194,7 +197,8 @@ impl<T: Clone + Sync> Consumer<T> {
     /// # Errors
     /// As [`recv_with`](Self::recv_with).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<T>, RecvError> {
-        let is_there = wait_many(&mut self.reader, 1, timeout)?;
+        let prefetch = self.reader.prefetch();
+        let is_there = wait_many(&mut self.reader, prefetch, timeout)?;
         Ok(is_there.then(|| self.reader.read(T::clone)))
     }
 
@@ -215,7 +219,7 @@ impl<T: Clone + Sync> Consumer<T> {
     /// # Errors
     /// As [`recv_with`](Self::recv_with).
     pub async fn recv_async(&mut self) -> Result<T, RecvError> {
-        self.reader.wait_async().await?;
+        self.reader.wait_async(self.reader.prefetch()).await?;
         Ok(self.reader.read(T::clone))
     }
 
@@ -267,7 +271,6 @@ impl<T> fmt::Debug for Consumer<T> {
 }
 
 /// Values of a [`Consumer`] until the end; see [`Consumer::iter`].
-#[derive(Debug)]
 pub struct Iter<'a, T>(&'a mut Consumer<T>);
 
 impl<T: Clone + Sync> Iterator for Iter<'_, T> {
@@ -282,10 +285,7 @@ impl<T: Clone + Sync> Iterator for Iter<'_, T> {
     }
 }
 
-impl<T: Clone + Sync> FusedIterator for Iter<'_, T> {}
-
 /// Values of a [`Consumer`] for as long as one is there; see [`Consumer::try_iter`].
-#[derive(Debug)]
 pub struct TryIter<'a, T>(&'a mut Consumer<T>);
 
 impl<T: Clone + Sync> Iterator for TryIter<'_, T> {
@@ -311,5 +311,17 @@ impl<T: Clone + Sync> futures_core::Stream for Consumer<T> {
             Err(RecvError::Lagged(lagged)) => Some(Err(lagged)),
             Err(RecvError::Closed) => None,
         })
+    }
+}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("memory::Iter").field(&self.0).finish()
+    }
+}
+
+impl<T> fmt::Debug for TryIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("memory::TryIter").field(&self.0).finish()
     }
 }

@@ -1,11 +1,12 @@
 //! A broker's memory topics by name.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::memory::channel::{AnyChannel, Channel};
+use crate::memory::handle::Handle;
 use crate::sync::plain::Mutex;
 use crate::types::TopicName;
 
@@ -25,12 +26,13 @@ struct State {
 struct Listed {
     channel: Box<dyn AnyChannel>,
     /// What the handles are, with their type of value, for people.
-    type_name: &'static str,
+    what: String,
+    handle: TypeId,
 }
 
 impl Listed {
-    fn new<H: 'static, T: Send + 'static>(channel: Channel<T>) -> Self {
-        Self { channel: Box::new(channel), type_name: type_name::<H>() }
+    fn new<H: Handle>(channel: Channel<H::Value>) -> Self {
+        Self { channel: Box::new(channel), what: what::<H>(), handle: TypeId::of::<H>() }
     }
 
     fn is_closed(&self) -> bool {
@@ -38,9 +40,9 @@ impl Listed {
     }
 
     /// The channel, if it is what is asked for.
-    fn opened<H: 'static, T: Send + 'static>(&self) -> Option<Channel<T>> {
-        let channel = self.channel.as_any().downcast_ref::<Channel<T>>()?;
-        (self.type_name == type_name::<H>()).then(|| channel.clone())
+    fn opened<H: Handle>(&self) -> Option<Channel<H::Value>> {
+        let channel = self.channel.as_any().downcast_ref::<Channel<H::Value>>()?;
+        (self.handle == TypeId::of::<H>()).then(|| channel.clone())
     }
 }
 
@@ -55,30 +57,31 @@ pub(super) enum Want {
 impl Directory {
     /// Finds the topic, or makes it. `H` is the handle's type: a topic is not opened as a queue, nor with another
     /// type of value.
-    pub(super) fn open<H: 'static, T: Send + 'static>(
+    pub(super) fn open<H: Handle>(
         &self,
         name: TopicName,
         want: Want,
-        make: impl FnOnce(TopicName) -> Result<Channel<T>>,
-    ) -> Result<Channel<T>> {
+        make: impl FnOnce(TopicName) -> Result<Channel<H::Value>>,
+    ) -> Result<Channel<H::Value>> {
         // Declared before the lock, so dropped after it: the values in a closed topic are a stranger's.
-        let mut _replaced = None;
+        let _closed: BTreeMap<_, _>;
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(Error::Closed { what: "the broker" });
         }
-        let listed = state.topics.get(&name).filter(|listed| !listed.is_closed());
+        _closed = state.topics.extract_if(.., |_, listed| listed.is_closed()).collect();
+        let listed = state.topics.get(&name);
         match (listed, want) {
             (Some(_), Want::Create) => Err(Error::TopicExists { topic: name.as_str().into() }),
-            (Some(listed), _) => listed.opened::<H, T>().ok_or_else(|| Error::WrongType {
+            (Some(listed), _) => listed.opened::<H>().ok_or_else(|| Error::WrongType {
                 topic: name.as_str().into(),
-                is: listed.type_name,
-                asked: type_name::<H>(),
+                is: listed.what.clone(),
+                asked: what::<H>(),
             }),
             (None, Want::Open) => Err(Error::UnknownTopic { topic: name.as_str().into() }),
             (None, _) => {
                 let channel = make(name.clone())?;
-                _replaced = state.topics.insert(name, Listed::new::<H, T>(channel.clone()));
+                state.topics.insert(name, Listed::new::<H>(channel.clone()));
                 Ok(channel)
             }
         }
@@ -98,6 +101,11 @@ impl Directory {
         };
         topics.values().for_each(|listed| listed.channel.close());
     }
+}
+
+/// A kind of handle and its type of value, for people.
+fn what<H: Handle>() -> String {
+    format!("memory {} of {}", if H::TAKES { "queue" } else { "topic" }, type_name::<H::Value>())
 }
 
 impl fmt::Debug for Directory {

@@ -47,7 +47,9 @@ impl From<Refused> for Error {
     }
 }
 
-/// A value that was not sent, with the reason.
+/// A value that was not sent, with the reason. `?` turns it into an [`Error`], and drops the value; into a boxed error
+/// that is `Send + Sync`, or one of a crate that asks for that, it goes only where the value does: write
+/// `.map_err(headwater::Error::from)?` for a queue of jobs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendError<T> {
     /// The value.
@@ -105,13 +107,19 @@ pub struct Lagged {
     pub missed: u64,
 }
 
+impl From<Lagged> for Error {
+    fn from(lagged: Lagged) -> Self {
+        Self::Lagged { missed: lagged.missed }
+    }
+}
+
 /// Why there is no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecvError {
-    /// The group missed some. It is no end: the next value is there.
+    /// The group missed some. It is no end: reading goes on behind the gap.
     #[error(transparent)]
     Lagged(#[from] Lagged),
-    /// The topic is closed, and this group has read all that was in it.
+    /// The topic is closed, and this group has read all that was in it; no other member holds any of it.
     #[error("the memory topic is closed, and all of it was read")]
     Closed,
 }
@@ -135,7 +143,7 @@ impl From<Stop> for RecvError {
 impl From<RecvError> for Error {
     fn from(error: RecvError) -> Self {
         match error {
-            RecvError::Lagged(Lagged { missed }) => Self::Lagged { missed },
+            RecvError::Lagged(lagged) => lagged.into(),
             RecvError::Closed => Self::Closed { what: "the memory topic" },
         }
     }

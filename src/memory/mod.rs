@@ -28,6 +28,13 @@
 //! # }
 //! ```
 //!
+//! # Where a reader begins
+//!
+//! A consumer sees what is sent after it joined, so join before you send: without a group nothing waits, and values are
+//! overwritten. [`from_oldest`](ConsumerBuilder::from_oldest) begins with what the ring still holds. A group lives while it has
+//! members; what the last one had not read is gone for it. A queue keeps everything until it is taken. `recv` clones;
+//! `recv_with` and `poll` lend.
+//!
 //! # When a reader is slow
 //!
 //! [`OnFull`](crate::OnFull) says what happens when the ring is full, that is, when the slowest group has not read the
@@ -55,7 +62,7 @@
 //! A value that is being lent ([`poll`](Consumer::poll), [`recv_with`](Consumer::recv_with)) is not overwritten while
 //! the visitor runs. If it is the oldest of a full ring, senders wait for the visitor, and `try_send` refuses, whatever
 //! the policy. So a lossy group that must hold nobody back takes copies: [`recv`](Consumer::recv) and its like hold a
-//! value for as long as its `clone` takes.
+//! value for as long as its `clone` takes. A visitor that sends to its own full topic waits for itself.
 //!
 //! # When all readers leave
 //!
@@ -75,20 +82,21 @@
 //! # When values are dropped
 //!
 //! A value is dropped by the producer that overwrites it, after its own value is published; a panic in that drop comes
-//! out of a `send` that has taken place. With [`Keep::UntilConsumed`](crate::Keep::UntilConsumed) it is dropped when the
+//! out of a `send` that has taken place. (Where making room drops values, in a queue that drops its oldest and with
+//! `Keep::UntilConsumed`, it comes out of a `send` that has not.) With [`Keep::UntilConsumed`](crate::Keep::UntilConsumed) it is dropped when the
 //! last group has read it, by whoever notices. A queue's values are their taker's. The rest goes with the last handle
 //! of the topic; broker included.
 //!
 //! # In tasks: what is cancel-safe
 //!
 //! Everything is: [`recv_async`](Consumer::recv_async) and its like own no value until they are ready, so a future that is dropped loses none,
-//! and every waiter is woken, so none is lost with it. A dropped [`send_async`](Producer::send_async) has not sent, and its
+//! and a wake-up is never used up by a future that was dropped. A dropped [`send_async`](Producer::send_async) has not sent, and its
 //! value goes with it; [`reserve_async`](Producer::reserve_async) waits without one.
 //!
 //! # Closing
 //!
-//! [`Topic::close`], [`Broker::close`](crate::Broker::close), or, where it was asked for, the last producer's leaving: nothing more gets
-//! in, what is in can be read, then readers hear [`RecvError::Closed`]. A value whose `send` returned `Ok` is read by
+//! [`Topic::close`], [`Broker::close`](crate::Broker::close), where it was asked for the last producer's leaving, and the end of
+//! the last through whom a value could come (broker, topic handles, producers): nothing more gets in, what is in can be read, then readers hear [`RecvError::Closed`]. A value whose `send` returned `Ok` is read by
 //! every group that was there; one that came too late comes back.
 //!
 //! # Where it comes from
@@ -98,8 +106,8 @@
 
 mod error;
 mod channel;
-mod directory;
 mod handle;
+mod directory;
 mod topic;
 mod queue;
 mod producer;

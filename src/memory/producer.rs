@@ -1,11 +1,12 @@
 //! Sends values to a memory topic or queue.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::OnFull;
 use crate::error::{Error, Result};
-use crate::memory::channel::Channel;
+use crate::memory::channel::{Channel, Source};
 use crate::memory::error::{Refused, SendError};
 use crate::memory::queue::Queue;
 use crate::memory::topic::Topic;
@@ -36,6 +37,7 @@ pub struct Producer<T> {
     writer: Writer<T>,
     topic: TopicName,
     on_full: OnFull,
+    _source: Arc<Source<T>>,
 }
 
 impl<T> Topic<T> {
@@ -61,14 +63,17 @@ impl<T> Queue<T> {
 
 impl<T> Producer<T> {
     fn new(channel: &Channel<T>) -> Result<Self> {
-        if channel.ring.is_closed() {
-            return Err(Error::Closed { what: "the memory topic" });
-        }
         let topic = channel.name.clone();
-        let Some(writer) = channel.ring.writer(channel.wait) else {
-            return Err(Error::ProducerInUse { topic: topic.as_str().into() });
-        };
-        Ok(Self { writer, topic, on_full: channel.ring.on_full() })
+        let writer = channel.ring.writer(channel.wait).map_err(|refusal| match refusal {
+            Refusal::Full => Error::ProducerInUse { topic: topic.as_str().into() },
+            Refusal::Closed => Error::Closed { what: "the memory topic" },
+        })?;
+        Ok(Self { writer, topic, on_full: channel.ring.on_full(), _source: Arc::clone(&channel.source) })
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
     }
 
     /// Sends without waiting.
@@ -94,7 +99,7 @@ impl<T> Producer<T> {
     /// As [`send`](Self::send), waiting at most `timeout`.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and if there was no room in time.
+    /// As [`send`](Self::send); full, if there was no room in time.
     pub fn send_timeout(&mut self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
         match self.try_send(value) {
             Err(SendError { value, refused: Refused::Full(_) }) if !timeout.is_zero() => {
@@ -107,8 +112,8 @@ impl<T> Producer<T> {
         }
     }
 
-    /// As [`send`](Self::send), making the value only once there is room for it. A panic in `make` leaves everything
-    /// as it was: readers never wait for it.
+    /// As [`send`](Self::send), making the value only once there is room for it. A panic in `make` has sent nothing, and
+    /// readers never wait for it.
     ///
     /// # Errors
     /// As [`send`](Self::send); the value was not made, or, if the topic was closed meanwhile, it is dropped.
@@ -145,7 +150,7 @@ impl<T> Producer<T> {
     /// As [`send_batch`](Self::send_batch), as far as it goes without waiting; how many were sent.
     ///
     /// # Errors
-    /// As [`try_send`](Self::try_send), if none was sent.
+    /// Full, if none was sent; closed, with all that was not sent still in `values`.
     pub fn try_send_batch(&mut self, values: &mut Vec<T>) -> Result<usize, Refused> {
         self.writer.try_put_all(values).map_err(|refusal| Refused::new(refusal, &self.topic))
     }
@@ -234,7 +239,6 @@ impl<T> fmt::Debug for Producer<T> {
 
 /// Room for one value, from [`Producer::reserve_async`]. Dropped unused, the room is there for others again, or, where
 /// producers take room ahead, for this one's next value.
-#[derive(Debug)]
 pub struct Permit<'a, T>(&'a mut Producer<T>);
 
 impl<T> Permit<'_, T> {
@@ -250,5 +254,11 @@ impl<T> Permit<'_, T> {
 impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
         self.0.writer.give_back_lone_credit();
+    }
+}
+
+impl<T> fmt::Debug for Permit<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("memory::Permit").field(&self.0).finish()
     }
 }

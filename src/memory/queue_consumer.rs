@@ -1,7 +1,6 @@
 //! Takes values out of a memory queue.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +33,11 @@ pub struct QueueConsumer<T> {
 }
 
 impl<T> QueueConsumer<T> {
+    /// The queue's name.
+    pub fn queue(&self) -> &TopicName {
+        &self.queue
+    }
+
     /// Waits for the next value and takes it.
     ///
     /// # Errors
@@ -62,7 +66,8 @@ impl<T> QueueConsumer<T> {
     /// # Errors
     /// As [`take`](Self::take).
     pub fn take_timeout(&mut self, timeout: Duration) -> Result<Option<T>, RecvError> {
-        let is_there = wait_many(&mut self.reader, 1, timeout)?;
+        let prefetch = self.reader.prefetch();
+        let is_there = wait_many(&mut self.reader, prefetch, timeout)?;
         Ok(is_there.then(|| self.reader.take()))
     }
 
@@ -86,7 +91,7 @@ impl<T> QueueConsumer<T> {
     /// # Errors
     /// As [`take`](Self::take).
     pub async fn take_async(&mut self) -> Result<T, RecvError> {
-        self.reader.wait_async().await?;
+        self.reader.wait_async(self.reader.prefetch()).await?;
         Ok(self.reader.take())
     }
 
@@ -118,7 +123,6 @@ impl<T> fmt::Debug for QueueConsumer<T> {
 }
 
 /// Values of a [`QueueConsumer`] until the end; see [`QueueConsumer::iter`].
-#[derive(Debug)]
 pub struct QueueIter<'a, T>(&'a mut QueueConsumer<T>);
 
 impl<T> Iterator for QueueIter<'_, T> {
@@ -135,4 +139,8 @@ impl<T> Iterator for QueueIter<'_, T> {
     }
 }
 
-impl<T> FusedIterator for QueueIter<'_, T> {}
+impl<T> fmt::Debug for QueueIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("memory::QueueIter").field(&self.0).finish()
+    }
+}

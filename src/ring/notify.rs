@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use crate::config::WaitStrategy;
-use crate::ring::seeded::{Bug, is_seeded};
+use crate::ring::seeded::{Bug, is_light_half_left_out, is_seeded};
 use crate::sync::{AtomicUsize, Barrier, Mutex, Ordering, spin_loop, thread, yield_now};
 use crate::time::Deadline;
 
@@ -57,7 +57,7 @@ impl Notify {
     /// thread that brings the news has no part in it.
     #[inline]
     pub(crate) fn notify_all(&self) {
-        if !is_seeded(Bug::NotifyWithoutFence) {
+        if !is_light_half_left_out() {
             // The changed condition comes before, the look for waiters after; a waiter's registration comes before,
             // its last question after the heavy half in `Waiting::arm`. So one of the two sees the other.
             self.barrier.light();
@@ -80,7 +80,10 @@ impl Notify {
             std::mem::take(&mut registered.places)
         };
         for waker in places.into_iter().flatten() {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                // Its destructor is a stranger's and might panic in turn.
+                std::mem::forget(panic);
+            }
         }
     }
 

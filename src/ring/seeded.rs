@@ -64,6 +64,12 @@ pub(crate) const fn is_seeded(_: Bug) -> bool {
 #[cfg(all(test, loom))]
 pub(crate) use planting::{is_seeded, plant};
 
+/// Whether a barrier's light half is left out: for its own bug, and for bugs that it would hide. In the models it is
+/// a fence, which also hands over what came before; where it is an order to the compiler alone, it does not.
+pub(crate) fn is_light_half_left_out() -> bool {
+    [Bug::NotifyWithoutFence, Bug::RingPublishesRelaxed, Bug::RingMarksRelaxed].into_iter().any(is_seeded)
+}
+
 #[cfg(all(test, loom))]
 mod planting {
     use std::cell::Cell;

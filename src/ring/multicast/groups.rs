@@ -247,8 +247,7 @@ impl Groups {
         let state = |entry: &Entry| GroupState {
             name: entry.name.clone(),
             members: entry.marks.len(),
-            lag: sent.saturating_sub(entry.group.position())
-                + entry.returned.iter().map(|range| range.end - range.start).sum::<u64>(),
+            lag: entry.lag(sent),
             dropped: entry.group.dropped(),
         };
         self.entries.iter().map(state).collect()
@@ -260,6 +259,16 @@ impl Groups {
         self.entries.iter().flat_map(|entry| entry.returned.iter().cloned().chain(unclaimed(entry))).collect()
     }
 
+    /// Values that no member of the group has claimed.
+    pub(super) fn lag(&self, group: &Arc<Group>, sent: u64) -> u64 {
+        self.entries[self.index_of(group)].lag(sent)
+    }
+
+    /// Whether a member of the group holds something.
+    pub(super) fn is_being_read(&self, group: &Arc<Group>) -> bool {
+        self.entries[self.index_of(group)].marked() != IDLE
+    }
+
     fn index_of(&self, group: &Arc<Group>) -> usize {
         self.entries.iter().position(|entry| Arc::ptr_eq(&entry.group, group)).expect("a group has its members")
     }
@@ -269,6 +278,11 @@ impl Entry {
     fn new(group: Group, name: Option<Arc<str>>, is_permanent: bool) -> Self {
         let (marks, returned, gaps) = (Vec::new(), Vec::new(), Vec::new());
         Self { group: Arc::new(group), name, is_permanent, marks, returned, gaps }
+    }
+
+    fn lag(&self, sent: u64) -> u64 {
+        let returned: u64 = self.returned.iter().map(|range| range.end - range.start).sum();
+        returned + sent.saturating_sub(self.group.position())
     }
 
     /// The lowest position that a member holds.

@@ -2,6 +2,7 @@
 //! preemptions. See `ring::loom_tests` for how they are run and what keeps them honest.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -30,7 +31,7 @@ const BLOCKING: Policy = Policy {
 };
 
 fn ring(policy: Policy) -> Arc<Ring<u32>> {
-    Arc::new(Ring::new(policy))
+    Arc::new(Ring::new(policy).expect("there is memory for two values"))
 }
 
 fn writer(ring: &Arc<Ring<u32>>) -> Writer<u32> {
@@ -70,6 +71,11 @@ fn read_what_is_there(reader: &mut Reader<u32>, questions: usize) -> Vec<u32> {
         }
     }
     seen
+}
+
+/// As [`read_what_is_there`], where values are taken out.
+fn take_what_is_there(reader: &mut Reader<u32>, questions: usize) -> Vec<u32> {
+    (0..questions).filter_map(|_| (reader.ready() == Some(Ok(()))).then(|| reader.take())).collect()
 }
 
 /// Waits for `count` values.
@@ -201,15 +207,15 @@ fn a_value_is_not_taken_out_before_every_group_has_read_it() {
 
 // ── Groups ──
 
-/// Members that claim and read, against a writer that refreshes the gate. Each asks so many times.
-fn writer_and_members(questions: &[usize]) {
+/// Members that claim and read, each asking so many times, against a writer that refreshes the gate.
+fn writer_and_members(values: Range<u32>, questions: &[usize]) {
     let ring = ring(BLOCKING);
     let mut writer = writer(&ring);
     let members: Vec<_> = questions.iter().map(|questions| (*questions, reader(&ring, Some("g")))).collect();
     fill(&mut writer);
     let reading = |(questions, mut member)| spawn(move || (read_what_is_there(&mut member, questions), member));
     let members: Vec<_> = members.into_iter().map(reading).collect();
-    let writing = spawn(move || send_what_fits(&mut writer, [2, 3]));
+    let writing = spawn(move || send_what_fits(&mut writer, values));
     let sent = join(writing);
     ring.close();
     let mut seen = Vec::new();
@@ -223,11 +229,11 @@ fn writer_and_members(questions: &[usize]) {
 }
 
 fn writer_and_a_member() {
-    writer_and_members(&[2]);
+    writer_and_members(2..4, &[2]);
 }
 
 fn writer_and_two_members() {
-    writer_and_members(&[1, 1]);
+    writer_and_members(2..3, &[1, 1]);
 }
 
 #[test]
@@ -236,33 +242,26 @@ fn a_claimed_value_is_held_until_its_member_has_read_it() {
     explore_within(2, "ring: writer, two members", 1_000, writer_and_two_members);
 }
 
-/// Takes what is there out, in at most so many `questions`.
-fn take_what_is_there(reader: &mut Reader<u32>, questions: usize) -> Vec<u32> {
-    (0..questions).filter_map(|_| (reader.ready() == Some(Ok(()))).then(|| reader.take())).collect()
-}
-
-/// A queue: two members that take values out, and a writer that waits for room.
-fn writer_that_waits_and_two_members_that_take() {
+/// A queue: a member that asks once, beside another that takes all there is, and then a writer that waits for room.
+fn member_and_another_and_then_a_writer() {
     let ring = ring(Policy { layout: Layout::Cursor, keeping: Keeping::UntilTaken, ..BLOCKING });
     let mut writer = writer(&ring);
-    let members = [1, 2].map(|questions| (questions, reader(&ring, None)));
+    let [mut asking, mut taking] = [(); 2].map(|()| reader(&ring, None));
     fill(&mut writer);
-    let members =
-        members.map(|(questions, mut member)| spawn(move || (take_what_is_there(&mut member, questions), member)));
-    let writing = spawn(move || send(&mut writer, [2]));
-    join(writing);
-    let mut seen = Vec::new();
-    for taking in members {
-        let (values, mut member) = join(taking);
-        seen.extend(values);
-        seen.extend(take_what_is_there(&mut member, 3));
-    }
-    assert_eq!(sorted(seen), [0, 1, 2], "every item once");
+    let asking = spawn(move || (take_what_is_there(&mut asking, 1), asking));
+    let taking = spawn(move || {
+        let taken = take_what_is_there(&mut taking, 2);
+        send(&mut writer, [2]);
+        (taken, taking)
+    });
+    let ((asked, mut asking), (taken, _taking)) = (join(asking), join(taking));
+    let rest = take_what_is_there(&mut asking, 3);
+    assert_eq!(sorted([asked, taken, rest].concat()), [0, 1, 2], "every item once");
 }
 
 #[test]
-fn two_members_take_each_value_once_and_wake_the_writer() {
-    explore_within(2, "ring: writer that waits, two members", 1_000, writer_that_waits_and_two_members_that_take);
+fn members_take_each_value_once_and_one_that_takes_none_keeps_no_writer_asleep() {
+    explore("ring: member, another and then a writer", 1_000, member_and_another_and_then_a_writer);
 }
 
 /// A member that leaves with a run in its hand, another that waits for what it leaves, and a writer for room.
@@ -293,7 +292,7 @@ fn writer_and_a_cancelled_member() {
     let [mut cancelled, mut staying] = [(); 2].map(|()| reader(&ring, Some("g")));
     let cancelled = spawn(move || {
         // Either pending, and it is taken back; or it has claimed the value, which the reader gives back.
-        let _ = pin!(cancelled.wait_async()).poll(&mut Context::from_waker(Waker::noop()));
+        let _ = pin!(cancelled.wait_async(1)).poll(&mut Context::from_waker(Waker::noop()));
     });
     let staying = spawn(move || read(&mut staying, 1));
     let writing = spawn(move || send(&mut writer, [7]));
@@ -490,10 +489,9 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
             (writer_and_reader_that_wait_by_cursor, "Causality violation"),
         ],
         Bug::RingGrantsWithoutRoom => vec![
-            (two_writers_and_a_reader_by_flags, "Causality violation"),
-            (two_writers_and_a_reader_by_stamps, "Causality violation"),
-            (writer_and_reader_that_wait_by_cursor, "Causality violation"),
-            (two_writers_and_a_group_at_the_beginning, "Causality violation"),
+            (two_writers_and_a_reader_by_flags, "deadlock"),
+            (two_writers_and_a_reader_by_stamps, "deadlock"),
+            (two_writers_and_a_group_at_the_beginning, "deadlock"),
         ],
         Bug::RingReadsOn => vec![
             (two_writers_and_a_reader_by_flags, "Causality violation"),
@@ -507,14 +505,14 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         Bug::RingPublishesSilently => vec![(two_writers_that_nobody_reads, "deadlock")],
         Bug::RingClaimsUnmarked => vec![
             (writer_and_a_member, "Causality violation"),
-            (writer_that_drops_and_a_reader_by_flags, "Causality violation"),
+            (writer_that_drops_and_a_reader_by_flags, "is told before the value"),
         ],
         Bug::RingReadsMarksFirst => vec![
             (writer_and_a_member, "Causality violation"),
-            (writer_that_drops_and_a_reader_by_cursor, "Causality violation"),
+            (writer_that_drops_and_a_reader_by_cursor, "is told before the value"),
         ],
         Bug::RingMarksRelaxed => vec![(writer_and_a_member, "Causality violation")],
-        Bug::RingLosesClaimsSilently => vec![(writer_that_waits_and_two_members_that_take, "deadlock")],
+        Bug::RingLosesClaimsSilently => vec![(member_and_another_and_then_a_writer, "deadlock")],
         Bug::RingLeavesWithRun => {
             vec![(writer_and_a_member_that_leaves, "deadlock"), (writer_and_a_cancelled_member, "deadlock")]
         }

@@ -31,6 +31,7 @@
 //! (AcqRel), so what the grant saw is seen here, too.
 
 mod slots;
+mod front;
 mod policy;
 mod groups;
 mod ring;

@@ -10,7 +10,7 @@ use crate::ring::multicast::groups::{Group, IDLE, Joining, Mark, Start};
 use crate::ring::multicast::policy::Keeping;
 use crate::ring::multicast::ring::Ring;
 use crate::ring::notify::{Notify, Patience, Waiting};
-use crate::ring::seeded::{Bug, is_seeded};
+use crate::ring::seeded::{Bug, is_light_half_left_out, is_seeded};
 use crate::sync::{Ordering, spin_loop};
 use crate::time::Deadline;
 
@@ -82,8 +82,7 @@ impl<T> Ring<T> {
         // It may begin beyond a gate that writers wait for, and they are not told of publications any more.
         self.writers.notify_all();
         let position = group.position();
-        // What a member holds, nobody can drop: where values may be dropped, it holds one.
-        let prefetch = if group.is_lossy { 1 } else { joining.prefetch.max(1) };
+        let prefetch = joining.prefetch.max(1);
         let is_claimed = group.is_claimed;
         let run =
             Run { group, mark, is_claimed, next: position, end: position, prefetch, drops_seen: 0, is_close: false };
@@ -127,14 +126,14 @@ impl<T> Reader<T> {
         ring.readers.wait_with(patience, deadline, || run.refill(ring, max))
     }
 
-    /// As [`wait`](Self::wait), for a task.
-    pub(crate) async fn wait_async(&mut self) -> Result<(), Stop> {
+    /// As [`wait_many`](Self::wait_many), for a task.
+    pub(crate) async fn wait_async(&mut self, max: u64) -> Result<(), Stop> {
         if self.run.next < self.run.end {
             return Ok(());
         }
         let Self { ring, run, .. } = self;
         let mut waiting = Waiting::new(&ring.readers);
-        std::future::poll_fn(|cx| waiting.poll_ready(cx, || run.refill(ring, run.prefetch))).await
+        std::future::poll_fn(|cx| waiting.poll_ready(cx, || run.refill(ring, max))).await
     }
 
     /// The same for a task that polls by hand: its registration stays until it is answered or the reader is dropped.
@@ -147,6 +146,11 @@ impl<T> Reader<T> {
         waiting.poll_ready(cx, || run.refill(ring, run.prefetch))
     }
 
+    /// How many values it takes from its group at a time.
+    pub(crate) fn prefetch(&self) -> u64 {
+        self.run.prefetch
+    }
+
     /// The next position this reader reads, as far as it knows.
     pub(crate) fn position(&self) -> u64 {
         if self.run.next < self.run.end { self.run.next } else { self.run.group.position() }
@@ -155,7 +159,7 @@ impl<T> Reader<T> {
     /// Values sent and read by no member of this group, as far as it knows.
     pub(crate) fn lag(&self) -> u64 {
         let run = if self.run.is_claimed { self.run.end - self.run.next } else { 0 };
-        run + self.ring.sent().saturating_sub(self.run.group.position())
+        run + self.ring.groups().lag(&self.run.group, self.ring.sent())
     }
 
     /// Values that this group missed, all together.
@@ -265,15 +269,21 @@ impl Run {
             (self.next, self.end) = (returned.start, returned.end);
             return Some(Ok(()));
         }
+        // What a member holds, nobody can drop: where values may be dropped, it holds one.
+        let max = if self.group.is_lossy { 1 } else { max };
         loop {
             let head = self.group.position();
+            // Before the claim: who is told holds nothing.
+            if let Some(missed) = self.tell_gaps(ring, head) {
+                return Some(Err(Stop::Lagged(missed)));
+            }
             // Relaxed: a hint at how many others want some.
             let members = self.group.members.load(Ordering::Relaxed).max(1) as u64;
             let wanted = max.saturating_mul(members).min(RUN_MAX);
             let end = match self.visible_end(ring, head, wanted) {
                 Ok(end) if end == head => return None,
                 Ok(end) => end,
-                Err(_) => return Some(self.claim_leftovers(ring, max)),
+                Err(_) => return self.claim_leftovers(ring, max),
             };
             self.is_close = end - head < SHORT.min(wanted);
             let count = ((end - head) / members).clamp(1, max);
@@ -292,24 +302,36 @@ impl Run {
                     // A writer may have seen the mark, which is below what the others have read, and gone to sleep.
                     ring.writers.notify_all();
                 }
+                self.tell_end(ring);
                 continue;
             }
             (self.next, self.end) = (head, head + count);
-            return Some(self.tell_gaps(ring).map_or(Ok(()), |missed| Err(Stop::Lagged(missed))));
+            return Some(Ok(()));
         }
     }
 
-    /// A member at the end of a closed ring: what another left behind, what was missed and not yet told, or the end.
+    /// A member at the end of a closed ring: what another left behind, what was missed and not yet told, or the end;
+    /// `None` while another is still reading, for it may leave something behind.
     #[cold]
-    fn claim_leftovers<T>(&mut self, ring: &Ring<T>, max: u64) -> Result<(), Stop> {
+    fn claim_leftovers<T>(&mut self, ring: &Ring<T>, max: u64) -> Option<Result<(), Stop>> {
         let mut groups = ring.groups();
         if let Some(returned) = groups.take_returned(&self.group, &self.mark, max) {
             (self.next, self.end) = (returned.start, returned.end);
-            return Ok(());
+            return Some(Ok(()));
         }
         match groups.take_gaps(&self.group, u64::MAX).missed {
-            0 => Err(Stop::Closed),
-            missed => Err(Stop::Lagged(missed)),
+            0 if groups.is_being_read(&self.group) => None,
+            0 => Some(Err(Stop::Closed)),
+            missed => Some(Err(Stop::Lagged(missed))),
+        }
+    }
+
+    /// Tells members that wait at the end of a closed ring that this one holds nothing any more. Asked after the mark
+    /// was stored and writers were told, which has the light half that pairs with the heavy one in `Ring::close`.
+    #[inline]
+    fn tell_end<T>(&self, ring: &Ring<T>) {
+        if ring.is_closed() {
+            ring.readers.notify_all();
         }
     }
 
@@ -318,7 +340,9 @@ impl Run {
     fn visible_end<T>(&self, ring: &Ring<T>, from: u64, max: u64) -> Result<u64, Stop> {
         let end = ring.slots.visible_end(&ring.tail, from, from.saturating_add(max));
         // What was seen comes before, whether the ring is closed after: pairs with the heavy half in `Ring::close`.
-        ring.barrier.light();
+        if !is_light_half_left_out() {
+            ring.barrier.light();
+        }
         match ring.end() {
             Some(closed_at) if from >= closed_at => Err(Stop::Closed),
             Some(closed_at) => Ok(end.min(closed_at)),
@@ -326,16 +350,16 @@ impl Run {
         }
     }
 
-    /// How many values were dropped before those that were claimed just now, if that was not told yet.
+    /// How many values were dropped before `position`, the group's head, if that was not told yet.
     #[inline]
-    fn tell_gaps<T>(&mut self, ring: &Ring<T>) -> Option<u64> {
+    fn tell_gaps<T>(&mut self, ring: &Ring<T>, position: u64) -> Option<u64> {
         // Relaxed: stored before the head passed the gap, and we have seen the head beyond it.
         let drops = self.group.drops.load(Ordering::Relaxed);
         if drops == self.drops_seen {
             return None;
         }
         // Who drops has the lock until the gap is entered.
-        let gaps = ring.groups().take_gaps(&self.group, self.next);
+        let gaps = ring.groups().take_gaps(&self.group, position);
         // A gap ahead of this run is told behind it: until then there is something to look for.
         if !gaps.has_more || is_seeded(Bug::RingForgetsGaps) {
             self.drops_seen = drops;
@@ -357,6 +381,9 @@ impl Run {
         }
         if !is_seeded(Bug::RingReadsSilently) {
             ring.writers.notify_all();
+        }
+        if self.is_claimed && next == self.end {
+            self.tell_end(ring);
         }
         // Last, for the drop of a value may panic. A writer that is faster reclaims in our place.
         if ring.policy.keeping == Keeping::UntilConsumed {

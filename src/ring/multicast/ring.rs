@@ -55,12 +55,15 @@ unsafe impl<T: Send> Sync for Ring<T> {}
 unsafe impl<T: Send> Send for Ring<T> {}
 
 impl<T> Ring<T> {
+    /// `None` if there is not so much memory.
+    ///
     /// # Panics
     /// If the capacity is not a power of two of at least 2.
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy) -> Option<Self> {
+        let slots = Slots::new(policy.capacity, policy.layout)?;
         let groups = Groups::new(policy.keeping, policy.on_full == OnFull::DropOldest);
-        Self {
-            slots: Slots::new(policy.capacity, policy.layout),
+        Some(Self {
+            slots,
             policy,
             barrier: Barrier::new(),
             closed_at: AtomicU64::new(OPEN),
@@ -71,7 +74,7 @@ impl<T> Ring<T> {
             tail: CachePadded::new(AtomicU64::new(0)),
             room: CachePadded::new(Room { granted: AtomicU64::new(0), gate: AtomicU64::new(0) }),
             groups: Mutex::new(groups),
-        }
+        })
     }
 
     /// To be called when a group came or went, under the lock; and then the writers are to be told.
@@ -232,21 +235,30 @@ impl<T> Ring<T> {
 
     /// Ends the ring: what is in it can be read, nothing more gets in.
     pub(crate) fn close(&self) {
-        {
-            let _groups = self.groups();
-            if self.is_closed() {
-                return;
-            }
-            // Relaxed: ordered by the heavy half below, which pairs with the light halves in `Writer` and `Run`. A
-            // writer that published before it is below the tail that we load, and so is all that a reader saw before
-            // it; who publishes or looks later sees that the ring is closing, and waits for the lock.
-            self.closed_at.store(CLOSING, Ordering::Relaxed);
-            if !is_seeded(Bug::RingClosesUnfenced) {
-                self.barrier.heavy();
-            }
-            let tail = self.tail.load(Ordering::Acquire); // Acquire: pairs with the Release of claims and publications.
-            self.closed_at.store(tail, Ordering::Release); // Release: pairs with the Acquire in `is_closed`.
+        let is_first = self.find_end(&self.groups());
+        if is_first {
+            self.tell_closed();
         }
+    }
+
+    /// Settles where the ring ends; whether it was open before. For [`tell_closed`](Self::tell_closed) after the lock.
+    pub(super) fn find_end(&self, _locked: &Groups) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        // Relaxed: ordered by the heavy half below, which pairs with the light halves in `Writer` and `Run`. A
+        // writer that published before it is below the tail that we load, and so is all that a reader saw before
+        // it; who publishes or looks later sees that the ring is closing, and waits for the lock.
+        self.closed_at.store(CLOSING, Ordering::Relaxed);
+        if !is_seeded(Bug::RingClosesUnfenced) {
+            self.barrier.heavy();
+        }
+        let tail = self.tail.load(Ordering::Acquire); // Acquire: pairs with the Release of claims and publications.
+        self.closed_at.store(tail, Ordering::Release); // Release: pairs with the Acquire in `is_closed`.
+        true
+    }
+
+    pub(super) fn tell_closed(&self) {
         self.readers.notify_all();
         self.writers.notify_all();
     }

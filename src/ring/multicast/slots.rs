@@ -42,22 +42,20 @@ struct Stamped<T> {
 }
 
 impl<T> Slots<T> {
+    /// `None` if there is not so much memory.
+    ///
     /// # Panics
     /// If `capacity` is not a power of two of at least 2.
-    pub(super) fn new(capacity: usize, layout: Layout) -> Self {
+    pub(super) fn new(capacity: usize, layout: Layout) -> Option<Self> {
         assert!(capacity >= 2 && capacity.is_power_of_two(), "capacity {capacity} is not a power of two of at least 2");
         let place = || UnsafeCell::new(MaybeUninit::uninit());
-        let values = || (0..capacity).map(|_| place()).collect();
+        let mark = || AtomicU8::new(0);
         let cells = match layout {
-            Layout::Cursor => Cells::Cursor(values()),
-            Layout::Flags => {
-                Cells::Flags { values: values(), marks: (0..capacity).map(|_| AtomicU8::new(0)).collect() }
-            }
-            Layout::Stamped => {
-                Cells::Stamped((0..capacity).map(|_| Stamped { mark: AtomicU8::new(0), value: place() }).collect())
-            }
+            Layout::Cursor => Cells::Cursor(row(capacity, place)?),
+            Layout::Flags => Cells::Flags { values: row(capacity, place)?, marks: row(capacity, mark)? },
+            Layout::Stamped => Cells::Stamped(row(capacity, || Stamped { mark: mark(), value: place() })?),
         };
-        Self { cells, mask: capacity as u64 - 1, shift: capacity.trailing_zeros() }
+        Some(Self { cells, mask: capacity as u64 - 1, shift: capacity.trailing_zeros() })
     }
 
     #[inline]
@@ -179,6 +177,14 @@ impl<T> Slots<T> {
             f(unsafe { &*place.cast::<T>() })
         })
     }
+}
+
+/// `count` of them in memory; `None` if there is not so much.
+fn row<P>(count: usize, make: impl FnMut() -> P) -> Option<Box<[P]>> {
+    let mut row = Vec::new();
+    row.try_reserve_exact(count).ok()?;
+    row.extend(std::iter::repeat_with(make).take(count));
+    Some(row.into_boxed_slice())
 }
 
 impl<T: Copy> Slots<T> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::config::{OnFull, WaitStrategy};
+use crate::metrics::Counter;
+use crate::ring::multicast::front::Front;
 use crate::ring::multicast::policy::Keeping;
 use crate::ring::multicast::ring::{Ring, drop_all};
 use crate::ring::notify::{Patience, Waiting};
@@ -34,12 +36,18 @@ pub(crate) enum Refusal {
 }
 
 impl<T> Ring<T> {
-    /// Adds a writer; `None` if the ring has its one.
-    pub(crate) fn writer(self: &Arc<Self>, strategy: WaitStrategy) -> Option<Writer<T>> {
+    /// Adds a writer.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] if the ring has its one, [`Refusal::Closed`].
+    pub(crate) fn writer(self: &Arc<Self>, strategy: WaitStrategy) -> Result<Writer<T>, Refusal> {
         let writers = {
             let mut groups = self.groups();
+            if self.is_closed() {
+                return Err(Refusal::Closed);
+            }
             if self.slots.is_cursor() && groups.writers > 0 {
-                return None;
+                return Err(Refusal::Full);
             }
             groups.writers += 1;
             groups.writers as u64
@@ -48,7 +56,7 @@ impl<T> Ring<T> {
         let next = self.tail.load(Ordering::Acquire);
         let share = self.share(writers);
         let (ring, patience) = (Arc::clone(self), Patience::new(strategy));
-        Some(Writer { ring, credit: 0, next, share, patience, old: Vec::new() })
+        Ok(Writer { ring, credit: 0, next, share, patience, old: Vec::new() })
     }
 
     /// How much credit a writer takes at a time: much, for each time costs; little, for what it does not use, others
@@ -92,7 +100,11 @@ impl<T> Writer<T> {
         if self.credit > 0 {
             return Ok(());
         }
+        if let Some(settled) = self.settle_credit(1, 1) {
+            return settled;
+        }
         let ring = Arc::clone(&self.ring);
+        let _blocked = Blocked { ns: &ring.blocked_ns, since: Stopwatch::start() };
         let mut waiting = Waiting::new(&ring.writers);
         std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<Result<(), Refusal>> {
             waiting.poll_ready(cx, || self.settle_credit(1, 1))
@@ -135,20 +147,21 @@ impl<T> Writer<T> {
         if let Some(settled) = self.settle_credit(1, ask) {
             return settled;
         }
-        let blocked = Stopwatch::start();
         let ring = Arc::clone(&self.ring);
+        let _blocked = Blocked { ns: &ring.blocked_ns, since: Stopwatch::start() };
         let mut patience = self.patience.clone();
         // At first it waits for room for some, so that it does not come back for each value that a reader frees.
         // Not any more once it may fall asleep: it would sleep with room for one, and the readers might wait for that.
         let some = ask.max(self.share).min(ring.capacity() / SOME_SHARE).max(1);
         let settled = (0..if some > 1 { SOME_QUESTIONS } else { 0 })
             .find_map(|_| {
-                spin_loop();
+                if cfg!(not(loom)) {
+                    spin_loop();
+                }
                 self.settle_credit(some, ask)
             })
             .or_else(|| ring.writers.wait_with(&mut patience, deadline, || self.settle_credit(1, ask)));
         self.patience = patience;
-        ring.blocked_ns.add(blocked.elapsed_ns());
         settled.unwrap_or(Err(Refusal::Full))
     }
 
@@ -207,32 +220,34 @@ impl<T> Writer<T> {
     ///
     /// # Errors
     /// [`Refusal::Closed`], and all that is not in is still there.
-    fn put_front(&mut self, values: &mut Vec<T>) -> Result<usize, Refusal> {
+    fn put_front(&mut self, values: &mut Front<'_, T>) -> Result<usize, Refusal> {
         let count = self.credit.min(values.len() as u64);
         // Before the claim, and enough: nothing is allocated behind it. Cannot lose: at most the length of a Vec.
         self.old.reserve(if self.ring.overwrites(u64::MAX) { count as usize } else { 0 });
         let (start, end) = self.claim(count);
         let ring = &*self.ring;
-        // Cannot lose: at most the length of a Vec. `Drain` runs no stranger's code.
-        for (position, value) in (start..end).zip(values.drain(..count as usize)) {
+        for position in start..end {
             // SAFETY: claimed just now, or the one writer's next (C-2).
-            self.old.extend(unsafe { ring.replace(position, value) });
+            self.old.extend(unsafe { ring.replace(position, values.take()) });
         }
         let late = self.publish(start, end);
         let ring = &*self.ring;
-        // SAFETY: as in `put`: beyond the end of a closed ring, and still ours.
-        let late: Vec<T> = late.map(|position| unsafe { ring.slots.take(position) }).collect();
-        let sent = count as usize - late.len();
         let is_closed = !late.is_empty();
-        values.splice(..0, late);
+        // Cannot lose: at most the length of a Vec.
+        let sent = (late.start - start) as usize;
+        for position in late.rev() {
+            // SAFETY: as in `put`: beyond the end of a closed ring, and still ours.
+            values.put_back(unsafe { ring.slots.take(position) });
+        }
         drop_all(self.old.drain(..));
         if is_closed { Err(Refusal::Closed) } else { Ok(sent) }
     }
 
     /// Puts all values in, as far as they go without waiting; how many went in.
     pub(crate) fn try_put_all(&mut self, values: &mut Vec<T>) -> Result<usize, Refusal> {
+        let mut values = Front::new(values);
         let mut sent = 0;
-        while !values.is_empty() {
+        while values.len() > 0 {
             if self.credit == 0 {
                 match self.take_credit(1, values.len() as u64) {
                     Ok(()) => {}
@@ -240,18 +255,19 @@ impl<T> Writer<T> {
                     Err(refusal) => return Err(refusal),
                 }
             }
-            sent += self.put_front(values)?;
+            sent += self.put_front(&mut values)?;
         }
         Ok(sent)
     }
 
     /// Puts all values in, waiting for room.
     pub(crate) fn put_all(&mut self, values: &mut Vec<T>, deadline: Deadline) -> Result<(), Refusal> {
-        while !values.is_empty() {
+        let mut values = Front::new(values);
+        while values.len() > 0 {
             if self.credit == 0 {
                 self.reserve_slowly(values.len() as u64, deadline)?;
             }
-            self.put_front(values)?;
+            self.put_front(&mut values)?;
         }
         Ok(())
     }
@@ -353,16 +369,30 @@ impl<T> Ring<T> {
     }
 }
 
+/// Counts how long a writer has waited, however the waiting ends.
+struct Blocked<'a> {
+    ns: &'a Counter,
+    since: Stopwatch,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.ns.add(self.since.elapsed_ns());
+    }
+}
+
 impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         self.ring.give_back(self.credit);
-        let is_last = {
+        let closes = {
             let mut groups = self.ring.groups();
             groups.writers -= 1;
-            groups.writers == 0
+            let closes = groups.writers == 0 && self.ring.policy.closes_after_writers;
+            // Under the lock that a new writer would take.
+            closes && self.ring.find_end(&groups)
         };
-        if is_last && self.ring.policy.closes_after_writers {
-            self.ring.close();
+        if closes {
+            self.ring.tell_closed();
         }
     }
 }
