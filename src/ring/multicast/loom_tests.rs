@@ -31,16 +31,22 @@ const BLOCKING: Policy = Policy {
 };
 
 fn ring(policy: Policy) -> Arc<Ring<u32>> {
-    Arc::new(Ring::new(policy).expect("there is memory for two values"))
+    Arc::new(Ring::new(policy).expect("there is memory for a few places"))
 }
 
 fn writer(ring: &Arc<Ring<u32>>) -> Writer<u32> {
     ring.writer(WaitStrategy::Park).expect("the layout allows for one more writer")
 }
 
-/// A reader of its own group from the beginning on, or a member of the group named.
-fn reader(ring: &Arc<Ring<u32>>, group: Option<&str>) -> Reader<u32> {
-    let joining = Joining { group: group.map(Arc::from), start: Start::Oldest, is_lossy: false, prefetch: 2 };
+/// A reader of its own group, from the beginning on.
+fn reader(ring: &Arc<Ring<u32>>) -> Reader<u32> {
+    let joining = Joining { group: None, start: Start::Oldest, is_lossy: false, prefetch: 1 };
+    ring.reader(&joining, WaitStrategy::Park)
+}
+
+/// A member of the group that all members share, which takes up to `prefetch` values at a time.
+fn member(ring: &Arc<Ring<u32>>, prefetch: u64) -> Reader<u32> {
+    let joining = Joining { group: Some("g".into()), start: Start::Oldest, is_lossy: false, prefetch };
     ring.reader(&joining, WaitStrategy::Park)
 }
 
@@ -111,7 +117,7 @@ fn sorted(values: impl IntoIterator<Item = u32>) -> Vec<u32> {
 /// Two writers on credit: the place of a value is not written again before it is read.
 fn two_writers_and_a_reader(layout: Layout) {
     let ring = ring(Policy { layout, ..BLOCKING });
-    let mut reader = reader(&ring, None);
+    let mut reader = reader(&ring);
     let writers = [1, 2].map(|thread| {
         let mut writer = writer(&ring);
         spawn(move || send_what_fits(&mut writer, [thread * 10, thread * 10 + 1]))
@@ -142,7 +148,7 @@ fn two_writers_never_overrun_a_reader_and_each_value_is_read_once() {
 /// A writer that sleeps for room, and a reader that sleeps for values.
 fn writer_and_reader_that_wait(layout: Layout) {
     let ring = ring(Policy { layout, ..BLOCKING });
-    let (mut reader, mut writer) = (reader(&ring, None), writer(&ring));
+    let (mut reader, mut writer) = (reader(&ring), writer(&ring));
     let writing = spawn(move || send(&mut writer, [10, 11, 12, 13]));
     let reading = spawn(move || read(&mut reader, 4));
     join(writing);
@@ -173,7 +179,7 @@ fn two_writers_that_nobody_reads() {
     writers.into_iter().for_each(join);
     assert_eq!(ring.sent(), 4);
     ring.close();
-    let seen = read_to_the_end(&mut reader(&ring, None));
+    let seen = read_to_the_end(&mut reader(&ring));
     assert!((1..=2).contains(&seen.len()), "a ring of two keeps up to two values: {seen:?}");
     assert_once_and_in_order(&seen, &sorted(seen.clone()));
 }
@@ -187,7 +193,7 @@ fn a_writer_that_waits_to_drop_what_another_publishes_is_told() {
 fn writer_and_two_groups_that_consume() {
     let ring = ring(Policy { layout: Layout::Cursor, keeping: Keeping::UntilConsumed, ..BLOCKING });
     let mut writer = writer(&ring);
-    let readers = [(); 2].map(|()| reader(&ring, None));
+    let readers = [(); 2].map(|()| reader(&ring));
     fill(&mut writer);
     let readers = readers.map(|mut reader| spawn(move || (read_what_is_there(&mut reader, 2), reader)));
     let writing = spawn(move || send_what_fits(&mut writer, [2]));
@@ -211,7 +217,7 @@ fn a_value_is_not_taken_out_before_every_group_has_read_it() {
 fn writer_and_members(values: Range<u32>, questions: &[usize]) {
     let ring = ring(BLOCKING);
     let mut writer = writer(&ring);
-    let members: Vec<_> = questions.iter().map(|questions| (*questions, reader(&ring, Some("g")))).collect();
+    let members: Vec<_> = questions.iter().map(|questions| (*questions, member(&ring, 1))).collect();
     fill(&mut writer);
     let reading = |(questions, mut member)| spawn(move || (read_what_is_there(&mut member, questions), member));
     let members: Vec<_> = members.into_iter().map(reading).collect();
@@ -246,7 +252,7 @@ fn a_claimed_value_is_held_until_its_member_has_read_it() {
 fn member_and_another_and_then_a_writer() {
     let ring = ring(Policy { layout: Layout::Cursor, keeping: Keeping::UntilTaken, ..BLOCKING });
     let mut writer = writer(&ring);
-    let [mut asking, mut taking] = [(); 2].map(|()| reader(&ring, None));
+    let [mut asking, mut taking] = [(); 2].map(|()| reader(&ring));
     fill(&mut writer);
     let asking = spawn(move || (take_what_is_there(&mut asking, 1), asking));
     let taking = spawn(move || {
@@ -268,10 +274,10 @@ fn members_take_each_value_once_and_one_that_takes_none_keeps_no_writer_asleep()
 fn writer_and_a_member_that_leaves() {
     let ring = ring(BLOCKING);
     let mut writer = writer(&ring);
-    let mut leaving = reader(&ring, Some("g"));
+    let mut leaving = member(&ring, 2);
     fill(&mut writer);
     assert_eq!((leaving.ready(), leaving.in_hand()), (Some(Ok(())), 2));
-    let mut staying = reader(&ring, Some("g"));
+    let mut staying = member(&ring, 2);
     let leaving = spawn(move || leaving.read(|value| *value));
     let staying = spawn(move || read(&mut staying, 2));
     let writing = spawn(move || send(&mut writer, [2]));
@@ -289,7 +295,7 @@ fn what_a_member_leaves_behind_is_read_by_another() {
 fn writer_and_a_cancelled_member() {
     let ring = ring(BLOCKING);
     let mut writer = writer(&ring);
-    let [mut cancelled, mut staying] = [(); 2].map(|()| reader(&ring, Some("g")));
+    let [mut cancelled, mut staying] = [(); 2].map(|()| member(&ring, 2));
     let cancelled = spawn(move || {
         // Either pending, and it is taken back; or it has claimed the value, which the reader gives back.
         let _ = pin!(cancelled.wait_async(1)).poll(&mut Context::from_waker(Waker::noop()));
@@ -369,7 +375,7 @@ fn read_and_miss(reader: &mut Reader<u32>, questions: usize, position: &mut u64)
 /// A writer that drops what a reader may be about to claim.
 fn writer_that_drops_and_a_reader(layout: Layout) {
     let ring = ring(Policy { layout, on_full: OnFull::DropOldest, ..BLOCKING });
-    let (mut reader, mut writer) = (reader(&ring, None), writer(&ring));
+    let (mut reader, mut writer) = (reader(&ring), writer(&ring));
     fill(&mut writer);
     let writing = spawn(move || send_positions(&mut writer, 3, 2));
     let reading = spawn(move || {
@@ -431,7 +437,7 @@ fn a_reader_that_is_made_to_miss_values_is_told_how_many() {
 /// The reader does not sleep here: loom's `unpark` frees a thread also from waiting for a mutex.
 fn writer_reader_and_close(layout: Layout) {
     let ring = ring(Policy { capacity: 4, layout, ..BLOCKING });
-    let (mut reader, mut writer) = (reader(&ring, None), writer(&ring));
+    let (mut reader, mut writer) = (reader(&ring), writer(&ring));
     let writing = spawn(move || send_what_fits(&mut writer, [10, 11]));
     let reading = spawn(move || (read_what_is_there(&mut reader, 2), reader));
     let closing = spawn(move || ring.close());
@@ -460,7 +466,7 @@ fn a_closed_ring_gives_what_it_accepted_and_gives_the_rest_back() {
 fn writer_and_reader_that_wait_for_the_end() {
     let ring = ring(BLOCKING);
     let mut writer = writer(&ring);
-    let slow = reader(&ring, None);
+    let slow = reader(&ring);
     fill(&mut writer);
     let joining = Joining { group: None, start: Start::Latest, is_lossy: false, prefetch: 1 };
     let mut waiting = ring.reader(&joining, WaitStrategy::Park);
@@ -486,7 +492,7 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         Bug::RingPublishesRelaxed => vec![
             (two_writers_and_a_reader_by_flags, "Causality violation"),
             (two_writers_and_a_reader_by_stamps, "Causality violation"),
-            (writer_and_reader_that_wait_by_cursor, "Causality violation"),
+            (writer_and_reader_that_wait_by_cursor, "deadlock"),
         ],
         Bug::RingGrantsWithoutRoom => vec![
             (two_writers_and_a_reader_by_flags, "deadlock"),
@@ -505,7 +511,7 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         Bug::RingPublishesSilently => vec![(two_writers_that_nobody_reads, "deadlock")],
         Bug::RingClaimsUnmarked => vec![
             (writer_and_a_member, "Causality violation"),
-            (writer_that_drops_and_a_reader_by_flags, "is told before the value"),
+            (writer_that_drops_and_a_reader_by_flags, "Causality violation"),
         ],
         Bug::RingReadsMarksFirst => vec![
             (writer_and_a_member, "Causality violation"),
