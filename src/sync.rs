@@ -131,8 +131,9 @@ mod asymmetric {
     }
 
     pub(super) fn fence_all_cores() {
-        membarrier(MembarrierCommand::PrivateExpedited)
-            .expect("the kernel fenced for this process before; a filter of system calls must let `membarrier` through");
+        membarrier(MembarrierCommand::PrivateExpedited).expect(
+            "the kernel fenced for this process before; a filter of system calls must let `membarrier` through",
+        );
     }
 }
 

@@ -117,7 +117,7 @@ impl<H: Handle> Builder<H> {
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], also if it was closed; [`Error::WrongType`] if it has other values, or is a queue and not
-    /// a topic;
+    /// a topic; [`Error::InvalidConfig`] for a setting outside its limits, though it would not be used;
     /// [`Error::InvalidName`], [`Error::Closed`].
     pub fn open(self) -> Result<H> {
         self.find(Want::Open)

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Calls, Level, Log, Peer, Producer, Result, Source, Tally, Watch};
+use crate::memory;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
@@ -24,6 +25,8 @@ pub(crate) enum Cell {
     Reopen { record_bytes: usize, records: u64 },
     /// E: one consumer follows one producer that appends so many records a second.
     Tail { record_bytes: usize, per_second: u64, run_ms: u64 },
+    /// F to N: what goes from thread to thread in memory.
+    Memory(memory::Cell),
 }
 
 /// What a cell measured, by name.
@@ -65,6 +68,7 @@ pub(crate) fn run<P: Peer>(peer: &P, cell: &Cell, dir: &Path) -> Result<Figures>
             let log = peer.open(dir, Level::Appended, Calls::Single)?;
             tail(&log, record_bytes, per_second, Duration::from_millis(run_ms))
         }
+        Cell::Memory(_) => Err("a log does no work in memory".into()),
     }
 }
 
@@ -257,6 +261,7 @@ impl fmt::Display for Cell {
             Cell::Fill { record_bytes, records } => write!(f, "fill {record_bytes} {records}"),
             Cell::Reopen { record_bytes, records } => write!(f, "reopen {record_bytes} {records}"),
             Cell::Tail { record_bytes, per_second, run_ms } => write!(f, "tail {record_bytes} {per_second} {run_ms}"),
+            Cell::Memory(cell) => write!(f, "memory {cell}"),
         }
     }
 }
@@ -290,6 +295,7 @@ impl FromStr for Cell {
                 per_second: per_second.parse()?,
                 run_ms: run_ms.parse()?,
             },
+            ["memory", ..] => Cell::Memory(memory::Cell::parse(&words[1..])?),
             _ => return Err(format!("`{text}` is not a cell").into()),
         })
     }
@@ -298,7 +304,8 @@ impl FromStr for Cell {
 #[cfg(test)]
 mod tests {
     use super::{Cell, append, tail};
-    use crate::harness::{Batch, Level, Log, Producer, Result, Tally, Watch};
+    use crate::harness::{Batch, Calls, Level, Log, Producer, Result, Tally, Watch};
+    use crate::memory::{self, Pause, PayloadKind, Rally, Stream};
     use std::ops::ControlFlow;
     use std::sync::Mutex;
     use std::time::Duration;
@@ -414,6 +421,16 @@ mod tests {
             Cell::Fill { record_bytes: 1024, records: 7 },
             Cell::Reopen { record_bytes: 1024, records: 7 },
             Cell::Tail { record_bytes: 100, per_second: 20_000, run_ms: 500 },
+            Cell::Memory(memory::Cell::Stream(Stream {
+                producers: 2,
+                groups: 3,
+                members: 4,
+                payload: PayloadKind::Page,
+                capacity: 65_536,
+                calls: Calls::Batch,
+                run_ms: 300,
+            })),
+            Cell::Memory(memory::Cell::Rally(Rally { pause: Pause::Yield, run_ms: 300 })),
         ];
         for cell in cells {
             assert_eq!(cell.to_string().parse::<Cell>().expect("a cell reads what it writes"), cell);

@@ -35,7 +35,7 @@ impl Peer for Headwater {
 
     fn card(&self) -> Card {
         let card = Card {
-            name: crate::report::HEADWATER,
+            name: crate::contender::HEADWATER,
             package: "headwater",
             check: "CRC-32C of each batch, CRC-32 of its frame, written + read",
             appended: Some("page cache"),

@@ -8,13 +8,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The lock file that this program was built with.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// The version of a package in this build.
+/// The version of a package that this program itself depends on.
 pub(crate) fn locked_version(package: &str) -> &'static str {
-    let name = format!("name = \"{package}\"");
-    LOCK.split("[[package]]")
-        .find(|entry| entry.lines().any(|line| line == name))
-        .and_then(|entry| entry.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"')))
+    // Where two versions are locked, because a peer depends on another peer, our own entry says which is ours.
+    let own = entry(env!("CARGO_PKG_NAME")).unwrap_or_default();
+    let ambiguous = format!("\"{package} ");
+    let version = own.lines().find_map(|line| line.trim().strip_prefix(&ambiguous)?.strip_suffix("\","));
+    version
+        .or_else(|| entry(package)?.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"')))
         .unwrap_or("?")
+}
+
+/// The first entry of a package in the lock file.
+fn entry(package: &str) -> Option<&'static str> {
+    let name = format!("name = \"{package}\"");
+    LOCK.split("[[package]]").find(|entry| entry.lines().any(|line| line == name))
 }
 
 /// Cores, processor, memory, kernel.
@@ -93,5 +101,6 @@ mod tests {
     #[test]
     fn versions_come_from_the_lock_file() {
         assert_eq!(locked_version("commitlog"), "0.2.0");
+        assert_eq!(locked_version("flume"), "0.12.0", "not the one that a peer depends on");
     }
 }

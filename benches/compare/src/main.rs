@@ -1,9 +1,11 @@
 //! Headwater and its peers at the same work: see README.md for the workloads and how to read the tables.
 
 mod cell;
+mod contender;
 mod harness;
 mod headwater;
 mod machine;
+mod memory;
 mod peers;
 mod plan;
 mod report;
@@ -13,18 +15,19 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::cell::Cell;
-use crate::harness::{Card, Result};
-use crate::peers::Contender;
-use crate::plan::Scale;
+use crate::contender::Contender;
+use crate::harness::Result;
+use crate::plan::{Scale, Task};
 use crate::run::Runner;
 
-const USAGE: &str = "usage: headwater-compare [--quick] [--only A,B,C,D,E] [--peers NAME,…] [--rounds N] [--dir DIR]
+const USAGE: &str =
+    "usage: headwater-compare [--quick] [--only A,B,…] [--rows TEXT] [--peers NAME,…] [--rounds N] [--dir DIR]
 
   --quick     short cells: for a first look, not for quoting
-  --only      the workloads to run; all without it
+  --only      the workloads to run; all without it. A to E are logs, F to N channels and rings in memory
+  --rows      only the tables whose title contains TEXT, in whatever case
   --peers     the peers to run; all without it
   --rounds    runs of each cell, of which the median counts; 3 without it
   --dir       where logs are written; ./target/compare without it
@@ -32,8 +35,6 @@ const USAGE: &str = "usage: headwater-compare [--quick] [--only A,B,C,D,E] [--pe
 The tables go to standard output, the progress to standard error.";
 
 const ROUNDS: usize = 3;
-/// The slowest cell that is not stuck fills a gigabyte in a few minutes.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)).and_then(|options| match options {
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
 struct Options {
     scale: Scale,
     workloads: BTreeSet<char>,
+    /// What a table's title must contain, in lower case; empty for all.
+    rows: String,
     /// Names; empty for all.
     peers: Vec<String>,
     rounds: usize,
@@ -68,6 +71,7 @@ impl Options {
         let mut options = Options {
             scale: Scale::FULL,
             workloads: plan::WORKLOADS.chars().collect(),
+            rows: String::new(),
             peers: Vec::new(),
             rounds: ROUNDS,
             dir: PathBuf::from("target/compare"),
@@ -78,6 +82,7 @@ impl Options {
             match word.as_str() {
                 "--quick" => options.scale = Scale::QUICK,
                 "--only" => options.workloads = parse_workloads(&value()?)?,
+                "--rows" => options.rows = value()?.to_lowercase(),
                 "--peers" => options.peers = value()?.split(',').map(str::to_owned).collect(),
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--dir" => options.dir = PathBuf::from(value()?),
@@ -104,17 +109,25 @@ impl Options {
 
     fn contenders(&self) -> Result<Vec<Box<dyn Contender>>> {
         let mut contenders = peers::all();
-        let names: Vec<&str> = contenders.iter().map(|contender| contender.card().name).collect();
+        contenders.extend(memory::all());
+        let names: Vec<&str> = contenders.iter().map(|contender| contender.label().name).collect();
         if let Some(unknown) = self.peers.iter().find(|name| !names.contains(&name.as_str())) {
             return Err(format!("no peer is named {unknown}; there are {}", names.join(", ")).into());
         }
         contenders
-            .retain(|contender| self.peers.is_empty() || self.peers.iter().any(|name| name == contender.card().name));
+            .retain(|contender| self.peers.is_empty() || self.peers.iter().any(|name| name == contender.label().name));
         Ok(contenders)
     }
 
+    fn tasks(&self) -> Vec<Task> {
+        let mut tasks = plan::tasks(&self.scale, &self.workloads);
+        tasks.retain(|task| task.title.to_lowercase().contains(&self.rows));
+        tasks
+    }
+
     /// The child's part.
-    fn run_cell(&self, cell: &Cell, contenders: Vec<Box<dyn Contender>>) -> Result<()> {
+    fn run_cell(&self, cell: &Cell, mut contenders: Vec<Box<dyn Contender>>) -> Result<()> {
+        contenders.retain(|contender| contender.knows(cell));
         let [contender] = &contenders[..] else { return Err("a cell is run for one peer".into()) };
         let figures = contender.run(cell, &self.dir)?;
         for (name, value) in figures {
@@ -127,18 +140,19 @@ impl Options {
     fn compare(&self, contenders: &[Box<dyn Contender>]) -> Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let dir = self.dir.canonicalize()?;
-        let cards: Vec<Card> = contenders.iter().map(|contender| contender.card()).collect();
         let command: Vec<String> = std::env::args().collect();
         let mut out = std::io::stdout().lock();
         write!(out, "{}", report::head(&command.join(" "), &dir))?;
         out.flush()?;
-        let runner = Runner { dir, rounds: self.rounds, patience: PATIENCE };
-        for task in plan::tasks(&self.scale, &self.workloads) {
-            let outcomes = runner.measure(&task, &cards);
-            write!(out, "{}", report::table(&task, &cards, &outcomes))?;
+        let runner = Runner { dir, rounds: self.rounds };
+        let mut done = Vec::new();
+        for task in self.tasks() {
+            let outcomes = runner.measure(&task, contenders);
+            write!(out, "{}", report::table(&task, contenders, &outcomes))?;
             out.flush()?;
+            done.push((task, outcomes));
         }
-        write!(out, "{}", report::notes(&cards))?;
+        write!(out, "{}{}", report::summary(&done, contenders), report::notes(&done, contenders))?;
         Ok(())
     }
 }

@@ -4,16 +4,37 @@ use std::collections::BTreeSet;
 
 use crate::cell::{Cell, P50, P99, P999, RATE, READY};
 use crate::harness::Level;
+use crate::memory;
 
 /// Cells that are run together for a peer and make one table.
 pub(crate) struct Task {
+    pub(crate) topic: Topic,
     pub(crate) title: String,
     pub(crate) cells: Vec<Cell>,
     pub(crate) columns: Vec<Column>,
 }
 
+/// What kind of contender a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// Logs on a disk.
+    Log,
+    /// Channels and rings between the threads of one process.
+    Memory,
+}
+
+impl Topic {
+    /// The columns that are no figures.
+    pub(crate) fn facts(self) -> &'static [&'static str] {
+        match self {
+            Topic::Log => &["integrity check", "on return"],
+            Topic::Memory => &["waits"],
+        }
+    }
+}
+
 pub(crate) struct Column {
-    workload: char,
+    pub(crate) workload: char,
     pub(crate) title: &'static str,
     /// The figure's name in what a cell measures.
     pub(crate) figure: &'static str,
@@ -35,14 +56,19 @@ pub(crate) struct Scale {
     append_bytes_max: u64,
     /// Bytes of records that are written for C and D.
     pub(crate) fill_bytes: u64,
+    /// Length of a cell in memory.
+    pub(crate) memory_ms: u64,
 }
 
 impl Scale {
-    pub(crate) const FULL: Scale = Scale { run_ms: 2500, append_bytes_max: 4 << 30, fill_bytes: 1 << 30 };
-    pub(crate) const QUICK: Scale = Scale { run_ms: 500, append_bytes_max: 1 << 30, fill_bytes: 128 << 20 };
+    pub(crate) const FULL: Scale =
+        Scale { run_ms: 2500, append_bytes_max: 4 << 30, fill_bytes: 1 << 30, memory_ms: 1000 };
+    pub(crate) const QUICK: Scale =
+        Scale { run_ms: 500, append_bytes_max: 1 << 30, fill_bytes: 128 << 20, memory_ms: 300 };
 }
 
-pub(crate) const WORKLOADS: &str = "ABCDE";
+/// A to E are logs; the rest is planned in `memory::plan`.
+pub(crate) const WORKLOADS: &str = "ABCDEFGHIJKLMN";
 
 /// Records a second that the producer of E appends: far from every peer's limit.
 const TAIL_PER_SECOND: u64 = 20_000;
@@ -68,6 +94,7 @@ pub(crate) fn tasks(scale: &Scale, wanted: &BTreeSet<char>) -> Vec<Task> {
         let records = scale.fill_bytes / record_bytes as u64;
         let title = format!("{} MiB in records of {}", scale.fill_bytes >> 20, bytes(record_bytes));
         tasks.push(Task {
+            topic: Topic::Log,
             title: format!("C, D · {title}"),
             cells: vec![Cell::Fill { record_bytes, records }, Cell::Reopen { record_bytes, records }],
             columns: vec![
@@ -77,6 +104,7 @@ pub(crate) fn tasks(scale: &Scale, wanted: &BTreeSet<char>) -> Vec<Task> {
         });
     }
     tasks.push(Task {
+        topic: Topic::Log,
         title: format!("E · append to seen, {} at {TAIL_PER_SECOND} records/s", bytes(SMALL)),
         cells: vec![Cell::Tail { record_bytes: SMALL, per_second: TAIL_PER_SECOND, run_ms: scale.run_ms }],
         columns: vec![
@@ -85,6 +113,7 @@ pub(crate) fn tasks(scale: &Scale, wanted: &BTreeSet<char>) -> Vec<Task> {
             Column { workload: 'E', title: "p99.9", figure: P999, unit: Unit::Time },
         ],
     });
+    tasks.extend(memory::plan::tasks(scale));
     for task in &mut tasks {
         task.columns.retain(|column| wanted.contains(&column.workload));
     }
@@ -107,6 +136,7 @@ fn append(scale: &Scale, level: Level, shape: Shape) -> Task {
     let threads = if producers == 1 { "1 producer".to_owned() } else { format!("{producers} producers") };
     let calls = if batch == 1 { "one by one".to_owned() } else { format!("batches of {batch}") };
     Task {
+        topic: Topic::Log,
         title: format!("{workload} · {verb}, {}, {threads}, {calls}", bytes(record_bytes)),
         cells: vec![Cell::Append {
             level,

@@ -9,23 +9,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::Cell;
-use crate::harness::{Card, Level, Result, Synced};
-use crate::plan::Task;
+use crate::contender::{Contender, Fit};
+use crate::harness::Result;
+use crate::plan::{Task, Topic};
 
 /// Before each figure on a child's standard output; anything else there is the peer's chatter.
 pub(crate) const FIGURE: &str = "figure";
 
 const SIGKILL: i32 = 9;
 
-/// How one peer did in one task.
+/// How one peer did in a task that it fits.
 pub(crate) enum Outcome {
-    /// The row has no place in the task's table.
-    LeftOut,
-    /// The peer does not offer what the task asks for.
-    Excused(&'static str),
+    /// It was not asked: `Fit` says why.
+    NotRun,
     Failed(String),
     /// The figures by name, one value a round.
     Measured(BTreeMap<String, Spread>),
+}
+
+impl Outcome {
+    pub(crate) fn figure(&self, name: &str) -> Option<Spread> {
+        match self {
+            Outcome::Measured(figures) => figures.get(name).copied(),
+            Outcome::NotRun | Outcome::Failed(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -43,27 +51,29 @@ impl Spread {
     }
 }
 
-/// Where and how long children run.
+/// Where children run, and how often.
 pub(crate) struct Runner {
     /// Absolute; each cell gets a fresh directory in it.
     pub(crate) dir: PathBuf,
     pub(crate) rounds: usize,
-    /// A child that takes longer has failed.
-    pub(crate) patience: Duration,
 }
 
 impl Runner {
     /// Runs `task` for every peer. Rounds are the outer loop: a machine that slows down for a while slows all down.
-    pub(crate) fn measure(&self, task: &Task, cards: &[Card]) -> Vec<Outcome> {
-        let mut figures: Vec<BTreeMap<String, Vec<f64>>> = cards.iter().map(|_| BTreeMap::new()).collect();
-        let mut failures: Vec<Option<String>> = cards.iter().map(|_| None).collect();
+    pub(crate) fn measure(&self, task: &Task, contenders: &[Box<dyn Contender>]) -> Vec<Outcome> {
+        let fits: Vec<Fit> = contenders.iter().map(|contender| contender.fit(task)).collect();
+        let mut figures: Vec<BTreeMap<String, Vec<f64>>> = contenders.iter().map(|_| BTreeMap::new()).collect();
+        let mut failures: Vec<Option<String>> = contenders.iter().map(|_| None).collect();
         for round in 1..=self.rounds {
-            for ((card, figures), failure) in cards.iter().zip(&mut figures).zip(&mut failures) {
-                if !has_place(task, card) || excuse(task, card).is_some() || failure.is_some() {
+            for (((contender, fit), figures), failure) in
+                contenders.iter().zip(&fits).zip(&mut figures).zip(&mut failures)
+            {
+                if !fit.is_run() || failure.is_some() {
                     continue;
                 }
-                eprintln!("{} · {} · round {round} of {}", task.title, card.name, self.rounds);
-                match self.round(task, card) {
+                let name = contender.label().name;
+                eprintln!("{} · {name} · round {round} of {}", task.title, self.rounds);
+                match self.round(task, name) {
                     Ok(measured) => {
                         measured.into_iter().for_each(|(name, value)| figures.entry(name).or_default().push(value));
                     }
@@ -74,66 +84,74 @@ impl Runner {
                 }
             }
         }
-        cards
-            .iter()
+        fits.iter()
             .zip(figures)
             .zip(failures)
-            .map(|((card, figures), failure)| match (excuse(task, card), failure) {
-                _ if !has_place(task, card) => Outcome::LeftOut,
-                (Some(excuse), _) => Outcome::Excused(excuse),
-                (None, Some(failure)) => Outcome::Failed(failure),
-                (None, None) => {
+            .map(|((fit, figures), failure)| match failure {
+                _ if !fit.is_run() => Outcome::NotRun,
+                Some(failure) => Outcome::Failed(failure),
+                None => {
                     Outcome::Measured(figures.into_iter().map(|(name, values)| (name, Spread::of(values))).collect())
                 }
             })
             .collect()
     }
 
-    /// All cells of `task` for one peer, one after the other in one fresh directory.
-    fn round(&self, task: &Task, card: &Card) -> Result<Vec<(String, f64)>> {
-        let scratch = Scratch::new(&self.dir)?;
+    /// All cells of `task` for the contender `name`, one after the other in one fresh directory.
+    fn round(&self, task: &Task, name: &str) -> Result<Vec<(String, f64)>> {
+        let scratch = Scratch::new(&self.dir, task.topic)?;
         let mut figures = Vec::new();
         for cell in &task.cells {
-            figures.extend(self.child(cell, card, &scratch)?);
+            figures.extend(child(cell, name, &scratch, patience(task.topic))?);
         }
         Ok(figures)
     }
+}
 
-    fn child(&self, cell: &Cell, card: &Card, scratch: &Scratch) -> Result<Vec<(String, f64)>> {
-        let (stdout, stderr) = (scratch.path.join("stdout"), scratch.path.join("stderr"));
-        let log_dir = scratch.path.join("log");
-        fs::create_dir_all(&log_dir)?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--cell", &cell.to_string(), "--peers", card.name, "--dir"])
-            .arg(&log_dir)
-            // An empty environment but for walrus-rust: it is configured so, and looks there for `WALRUS_QUIET`
-            // several times a record, which would cost it more in a long environment.
-            .env_clear()
-            .env("WALRUS_QUIET", "1")
-            .env("WALRUS_DATA_DIR", &log_dir)
-            .stdin(Stdio::null())
-            .stdout(File::create(&stdout)?)
-            .stderr(File::create(&stderr)?)
-            .spawn()?;
-        let deadline = Instant::now() + self.patience;
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                return Err(format!("no end after {} s", self.patience.as_secs()).into());
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
-        if !ended_well(cell, status) {
-            let stderr = fs::read_to_string(&stderr)?;
-            let reason = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-            return Err(format!("{status}: {reason}").into());
-        }
-        parse_figures(&fs::read_to_string(&stdout)?)
+/// A child that takes longer has failed.
+fn patience(topic: Topic) -> Duration {
+    match topic {
+        // The slowest cell that is not stuck fills a gigabyte in a few minutes.
+        Topic::Log => Duration::from_secs(600),
+        // A second of work, and what is in flight at its end; the rest is a deadlock or a lost wake-up.
+        Topic::Memory => Duration::from_secs(20),
     }
+}
+
+fn child(cell: &Cell, name: &str, scratch: &Scratch, patience: Duration) -> Result<Vec<(String, f64)>> {
+    let (stdout, stderr) = (scratch.path.join("stdout"), scratch.path.join("stderr"));
+    let log_dir = scratch.path.join("log");
+    fs::create_dir_all(&log_dir)?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--cell", &cell.to_string(), "--peers", name, "--dir"])
+        .arg(&log_dir)
+        // An empty environment but for walrus-rust: it is configured so, and looks there for `WALRUS_QUIET`
+        // several times a record, which would cost it more in a long environment.
+        .env_clear()
+        .env("WALRUS_QUIET", "1")
+        .env("WALRUS_DATA_DIR", &log_dir)
+        .stdin(Stdio::null())
+        .stdout(File::create(&stdout)?)
+        .stderr(File::create(&stderr)?)
+        .spawn()?;
+    let deadline = Instant::now() + patience;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(format!("no end after {} s", patience.as_secs()).into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    if !ended_well(cell, status) {
+        let stderr = fs::read_to_string(&stderr)?;
+        let reason = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+        return Err(format!("{status}: {reason}").into());
+    }
+    parse_figures(&fs::read_to_string(&stdout)?)
 }
 
 /// Filling ends with the process's death.
@@ -154,32 +172,17 @@ fn parse_figures(stdout: &str) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
-/// Whether the row belongs into the task's table: a call that returns early is an append one by one without sync.
-fn has_place(task: &Task, card: &Card) -> bool {
-    let is_single = matches!(task.cells.first(), Some(Cell::Append { level: Level::Appended, batch: 1, .. }));
-    is_single || !card.returns_early
-}
-
-/// Why the peer is not asked to do the task.
-fn excuse(task: &Task, card: &Card) -> Option<&'static str> {
-    match (task.cells.first()?, &card.synced) {
-        (Cell::Append { level: Level::Appended, .. }, _) if card.appended.is_none() => Some("every append is synced"),
-        (Cell::Append { level: Level::Synced, .. }, Synced::Never(why)) => Some(why),
-        (Cell::Tail { .. }, _) if !card.follows => Some("cannot be followed"),
-        _ => None,
-    }
-}
-
 /// A directory for one round; gone afterwards, with the disk at rest.
 struct Scratch {
     path: PathBuf,
+    topic: Topic,
 }
 
 impl Scratch {
-    fn new(parent: &Path) -> Result<Self> {
+    fn new(parent: &Path, topic: Topic) -> Result<Self> {
         let path = parent.join(format!("cell-{}", std::process::id()));
         fs::create_dir_all(&path)?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, topic })
     }
 }
 
@@ -190,34 +193,20 @@ impl Drop for Scratch {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("cannot remove {}: {error}", self.path.display());
         }
-        rustix::fs::sync();
+        if self.topic == Topic::Log {
+            rustix::fs::sync();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::{Spread, has_place, parse_figures};
-    use crate::harness::Peer;
-    use crate::headwater::{Headwater, Way};
-    use crate::plan::{Scale, WORKLOADS, tasks};
+    use super::{Spread, parse_figures};
 
     #[test]
     fn figures_are_found_among_the_peers_chatter() {
         let figures = parse_figures("[walrus] new\nfigure rate 12.5\nblock 7 sealed\n").expect("one figure");
         assert_eq!(figures, [("rate".to_owned(), 12.5)]);
-    }
-
-    #[test]
-    fn a_call_that_returns_early_has_a_place_only_among_single_appends_without_sync() {
-        let (waiting, nowait) = (Headwater { way: Way::Waiting }.card(), Headwater { way: Way::Nowait }.card());
-        let all = tasks(&Scale::QUICK, &BTreeSet::from_iter(WORKLOADS.chars()));
-        assert!(all.iter().all(|task| has_place(task, &waiting)), "a waiting append has a place everywhere");
-        let places: Vec<&str> =
-            all.iter().filter(|task| has_place(task, &nowait)).map(|task| task.title.as_str()).collect();
-        assert_eq!(places.len(), 6, "{places:?}");
-        assert!(places.iter().all(|title| title.starts_with("A ") && title.ends_with("one by one")), "{places:?}");
     }
 
     #[test]

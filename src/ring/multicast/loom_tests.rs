@@ -515,7 +515,7 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         ],
         Bug::RingReadsMarksFirst => vec![
             (writer_and_a_member, "Causality violation"),
-            (writer_that_drops_and_a_reader_by_cursor, "is told before the value"),
+            (writer_that_drops_and_a_reader_by_cursor, "Causality violation"),
         ],
         Bug::RingMarksRelaxed => vec![(writer_and_a_member, "Causality violation")],
         Bug::RingLosesClaimsSilently => vec![(member_and_another_and_then_a_writer, "deadlock")],

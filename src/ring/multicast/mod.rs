@@ -42,6 +42,8 @@ mod reader;
 pub(super) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+mod step_tests;
 
 pub(crate) use groups::{Joining, Start};
 pub(crate) use policy::{Keeping, Policy};
