@@ -71,7 +71,7 @@ pub enum WaitStrategy {
     /// Asks on, and keeps its core. For threads that have a core of their own; with more waiting threads than cores
     /// it brings everything to a crawl.
     BusySpin,
-    /// Asks on, and gives its core away in between.
+    /// Asks on, for about 4 µs without giving its core away, then giving it away in between.
     Yield,
     /// Asks on for up to about 50 µs, which is what waking it would take, then sleeps. The default.
     #[default]

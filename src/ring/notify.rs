@@ -306,12 +306,13 @@ impl Patience {
         }
         match self.strategy {
             WaitStrategy::BusySpin => ask_on(deadline, ready, || (0..16).for_each(|_| spin_loop())),
-            WaitStrategy::Yield => ask_on(deadline, ready, yield_now),
+            WaitStrategy::Yield => self.ask_spinning(ready).or_else(|| ask_on(deadline, ready, yield_now)),
             WaitStrategy::Park => self.ask_for_a_while(deadline, ready),
         }
     }
 
-    fn ask_for_a_while<R>(&mut self, deadline: Deadline, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+    /// Asks without giving the core away.
+    fn ask_spinning<R>(&mut self, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
         for _ in 0..self.spins {
             spin_loop();
             if let Some(answer) = ready() {
@@ -320,6 +321,13 @@ impl Patience {
             }
         }
         self.spins = (self.spins / 2).max(Self::SPINS_MIN);
+        None
+    }
+
+    fn ask_for_a_while<R>(&mut self, deadline: Deadline, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+        if let Some(answer) = self.ask_spinning(ready) {
+            return Some(answer);
+        }
         let awake = Deadline::after(Self::AWAKE_MAX);
         for _ in 0..Self::YIELDS {
             yield_now();

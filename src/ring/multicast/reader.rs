@@ -53,6 +53,8 @@ const RUN_MAX: u64 = 256;
 const SHORT: u64 = 16;
 /// PAUSEs after a short run, so that reader and writer do not take a cache line from each other for each value.
 const POLITE_PAUSES: u32 = 4;
+/// PAUSEs after a lost claim.
+const LOST_PAUSES: u32 = 8;
 /// A visited run moves the head at least after this share of the ring.
 const VISIT_SHARE: u64 = 8;
 
@@ -303,6 +305,10 @@ impl Run {
                     ring.writers.notify_all();
                 }
                 self.tell_end(ring);
+                if cfg!(not(loom)) {
+                    // The other has the head's line; asking for it at once only takes it from him again.
+                    (0..LOST_PAUSES).for_each(|_| spin_loop());
+                }
                 continue;
             }
             (self.next, self.end) = (head, head + count);

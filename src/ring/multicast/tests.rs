@@ -7,7 +7,12 @@ use std::thread;
 
 use crate::config::{OnFull, WaitStrategy};
 use crate::ring::multicast::front::Front;
-use crate::ring::multicast::{Joining, Keeping, Layout, Policy, Reader, Refusal, Ring, Start, Stop};
+use crate::ring::multicast::groups::{Joining, Start};
+use crate::ring::multicast::policy::{Keeping, Policy};
+use crate::ring::multicast::reader::{Reader, Stop};
+use crate::ring::multicast::ring::Ring;
+use crate::ring::multicast::slots::Layout;
+use crate::ring::multicast::writer::Refusal;
 use crate::time::Deadline;
 
 const WRITERS: u64 = 3;
