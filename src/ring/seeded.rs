@@ -51,6 +51,8 @@ pub(crate) enum Bug {
     RingReadsSilently,
     /// A member that leaves takes along what it has claimed.
     RingLeavesWithRun,
+    /// A member that is done with its last run tells nobody who waits for that at the end.
+    RingEndsSilently,
     /// A member that finds a gap ahead of it does not look again.
     RingForgetsGaps,
 }
@@ -89,7 +91,7 @@ mod planting {
     }
 
     impl Bug {
-        pub(crate) const ALL: [Self; 25] = [
+        pub(crate) const ALL: [Self; 26] = [
             Self::QueueClaimsWithoutRoom,
             Self::QueuePublishesRelaxed,
             Self::CombinerLeavesUnseen,
@@ -114,6 +116,7 @@ mod planting {
             Self::RingPublishesSilently,
             Self::RingReadsSilently,
             Self::RingLeavesWithRun,
+            Self::RingEndsSilently,
             Self::RingForgetsGaps,
         ];
     }

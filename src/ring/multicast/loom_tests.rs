@@ -484,6 +484,29 @@ fn the_end_wakes_all_who_wait() {
     explore_within(2, "ring: writer, reader that wait, close", 1_000, writer_and_reader_that_wait_for_the_end);
 }
 
+/// At the end of a closed ring a member waits for those that are still reading.
+fn two_members_that_read_and_one_that_waits_for_the_end() {
+    let ring = ring(BLOCKING);
+    let mut writer = writer(&ring);
+    let reading = [(); 2].map(|()| member(&ring, 1));
+    fill(&mut writer);
+    let reading = reading.map(|mut reader| {
+        assert_eq!(reader.ready(), Some(Ok(())));
+        reader
+    });
+    let mut waiting = member(&ring, 1);
+    ring.close();
+    let reading = reading.map(|mut reader| spawn(move || (reader.read(|value| *value), reader)));
+    let waiting = spawn(move || waiting.wait(Deadline::never()));
+    let [(first, _one), (second, _other)] = reading.map(join);
+    assert_eq!((first, second, join(waiting)), (0, 1, Some(Err(Stop::Closed))));
+}
+
+#[test]
+fn a_member_that_waits_for_the_others_hears_the_end() {
+    explore("ring: two members, member at the end", 1_000, two_members_that_read_and_one_that_waits_for_the_end);
+}
+
 // ── Twins ──
 
 /// The models that must find the bug.
@@ -492,8 +515,9 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         Bug::RingPublishesRelaxed => vec![
             (two_writers_and_a_reader_by_flags, "Causality violation"),
             (two_writers_and_a_reader_by_stamps, "Causality violation"),
-            (writer_and_reader_that_wait_by_cursor, "deadlock"),
+            (writer_reader_and_close_by_cursor, "Causality violation"),
         ],
+        // A reader that was overrun waits for a value that was there.
         Bug::RingGrantsWithoutRoom => vec![
             (two_writers_and_a_reader_by_flags, "deadlock"),
             (two_writers_and_a_reader_by_stamps, "deadlock"),
@@ -522,6 +546,7 @@ pub(in crate::ring) fn models_against(bug: Bug) -> Vec<Twin> {
         Bug::RingLeavesWithRun => {
             vec![(writer_and_a_member_that_leaves, "deadlock"), (writer_and_a_cancelled_member, "deadlock")]
         }
+        Bug::RingEndsSilently => vec![(two_members_that_read_and_one_that_waits_for_the_end, "deadlock")],
         Bug::RingJoinsAtTail => vec![(two_writers_and_a_group_at_the_end, "Causality violation")],
         Bug::RingForgetsGaps => vec![
             (writer_that_drops_and_a_reader_by_flags, "is told before the value"),
